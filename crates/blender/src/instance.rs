@@ -1,0 +1,1 @@
+//! One live Blender process, driven over a socket of its own.

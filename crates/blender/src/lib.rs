@@ -1,0 +1,8 @@
+//! Everything Blender: what a .blend file says without Blender ([`file`]), which Blenders a host
+//! has ([`runtime`]), how one is driven ([`instance`]), and whether what it wrote is whole
+//! ([`verify`]). Nothing else in the workspace knows how Blender talks.
+
+pub mod file;
+pub mod instance;
+pub mod runtime;
+pub mod verify;

@@ -1,0 +1,1 @@
+//! The Blenders of a host: found, and probed by starting them.

@@ -1,0 +1,1 @@
+//! Whether an output is a whole file of its format.

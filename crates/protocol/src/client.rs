@@ -1,0 +1,162 @@
+//! What clients ask a coordinator, one question a stream.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BlobHash, JobId, StepIndex, TaskIndex};
+use crate::kinds::Submission;
+use crate::quantity::{Millis, Priority};
+use crate::view::{AgentView, FarmView, JobDetail, JobView, LogView, OutputView};
+
+/// What an identity may do; written into its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Submit jobs, act on them, fetch their outputs.
+    Submitter,
+    /// Render. Nothing of what people do.
+    Agent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Which of these the farm lacks. At most 1,000,000.
+    MissingBlobs(Vec<BlobHash>),
+    Submit(Box<Submission>),
+    Jobs,
+    Job(JobId),
+    Act {
+        job: JobId,
+        action: JobAction,
+    },
+    Agents,
+    Outputs(OutputsQuery),
+    Logs(LogsQuery),
+    CreateToken {
+        role: Role,
+        ttl_s: u32,
+    },
+    Farm,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    MissingBlobs(Vec<BlobHash>),
+    Submitted(JobId),
+    Jobs(Vec<JobView>),
+    Job(Box<JobDetail>),
+    Done,
+    Agents(Vec<AgentView>),
+    Outputs(Page<OutputView>),
+    Logs(Page<LogView>),
+    Token(JoinToken),
+    Farm(FarmView),
+    Refused(crate::Refusal),
+}
+
+/// What people do to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobAction {
+    Cancel,
+    Pause,
+    Resume,
+    /// Failed tasks (and those canceled with a failed or canceled job) are tried anew.
+    Retry,
+    SetPriority(Priority),
+}
+
+/// A job's committed outputs, in the order of their commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputsQuery {
+    pub job: JobId,
+    pub step: Option<StepIndex>,
+    /// Outputs after this cursor; 0 for the first page.
+    pub after: u64,
+}
+
+/// Logs of attempts, the latest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsQuery {
+    pub job: JobId,
+    /// One task's; `None`: of all tasks.
+    pub task: Option<(StepIndex, TaskIndex)>,
+    /// Only attempts that failed.
+    pub failed_only: bool,
+    /// Logs older than this cursor; 0 for the first page.
+    pub before: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// Where the next page begins; `None` if this is the last one for now.
+    pub next: Option<u64>,
+}
+
+/// A join string for people to hand on, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    pub join: String,
+    pub role: Role,
+    pub expires_at: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchRequest {
+    /// Jobs and agents of the whole farm.
+    Farm,
+    /// One job with its running and failed tasks, and its outputs as they commit. Those committed
+    /// before come first, from the cursor on (0 for all).
+    Job { job: JobId, outputs_after: u64 },
+}
+
+/// The first frame on a join connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolRequest {
+    /// The secret of the join string.
+    pub token: [u8; 16],
+    /// What the newcomer calls itself: a host, a person.
+    pub name: crate::shot::Label,
+    /// A certificate signing request (PKCS#10, DER) that proves possession of the key.
+    pub csr: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EnrolReply {
+    Enrolled {
+        role: Role,
+        farm: crate::shot::Label,
+        /// The newcomer's certificate, DER.
+        certificate: Vec<u8>,
+    },
+    Refused(crate::Refusal),
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::Submitter => "submitter",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = BadRole;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "admin" => Ok(Self::Admin),
+            "submitter" => Ok(Self::Submitter),
+            "agent" => Ok(Self::Agent),
+            other => Err(BadRole(other.into())),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a role: admin, submitter or agent")]
+pub struct BadRole(String);

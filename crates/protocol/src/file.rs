@@ -1,0 +1,95 @@
+//! Files on the wire: each on a stream of its own, named by its hash, resumable.
+//!
+//! **Put.** `Open::PutBlob` or `Open::PutOutput` → ([`PutReply`] unless the header is `eager`) →
+//! the bytes from the offset that the reply names, then the end of the stream → [`PutDone`].
+//! An eager sender does not wait for the reply and sends from offset 0; it does so with small
+//! files, where a round trip costs more than bytes sent in vain. The receiver stops the stream if
+//! it has the file already.
+//!
+//! **Get.** `Open::GetBlob` → [`GetReply`] → the bytes from the offset asked for, then the end.
+//!
+//! The receiver checks length and hash; a broken transfer goes on at the byte where it broke.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BlobHash, LeaseId, TaskRef};
+use crate::name::OutputName;
+use crate::refusal::Refusal;
+
+/// Up to this size a file is sent without waiting for leave. Bytes.
+pub const EAGER_MAX: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutBlob {
+    pub blob: Blob,
+    pub eager: bool,
+}
+
+/// A file by its hash and its length in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Blob {
+    pub hash: BlobHash,
+    pub len: u64,
+}
+
+/// An agent commits a file that its task wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutOutput {
+    pub lease: LeaseId,
+    pub task: TaskRef,
+    pub output: Output,
+    pub eager: bool,
+}
+
+/// A file that a task wrote.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Output {
+    pub name: OutputName,
+    pub role: OutputRole,
+    /// The frame it belongs to; 0 for outputs that belong to none.
+    pub frame: i32,
+    pub blob: Blob,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputRole {
+    /// The picture (or one of its views) that the scene's output path names.
+    Frame,
+    /// What else the frame wrote: File Output nodes.
+    Extra,
+    /// A video of the job's frames.
+    Preview,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PutReply {
+    /// Send the bytes from this offset on.
+    SendFrom(u64),
+    /// The bytes are there: send none, read [`PutDone`].
+    Have,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PutDone {
+    /// Durable, and for an output: committed.
+    Stored,
+    Refused(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetBlob {
+    pub hash: BlobHash,
+    /// Bytes that the asker has already.
+    pub offset: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GetReply {
+    /// The file's whole length in bytes; what follows is its end from the offset on.
+    Sending {
+        len: u64,
+    },
+    Refused(Refusal),
+}

@@ -1,0 +1,32 @@
+//! One limit for everything that an outsider could make large. Bytes unless the name says so.
+
+/// A frame on a stream that an enrolled peer opened.
+pub const FRAME_MAX: usize = 4 << 20;
+/// A frame before the peer has shown who it is.
+pub const ENROL_FRAME_MAX: usize = 16 << 10;
+/// A manifest blob, decoded in memory by coordinator and agent.
+pub const MANIFEST_MAX: u64 = 64 << 20;
+/// A single asset or output.
+pub const BLOB_MAX: u64 = 1 << 40;
+/// Entries of a manifest.
+pub const MANIFEST_ENTRIES_MAX: usize = 1_000_000;
+/// Steps of one job.
+pub const STEPS_MAX: usize = 64;
+/// Tasks of one step.
+pub const TASKS_MAX: u64 = 16_000_000;
+/// Shots of one job.
+pub const SHOTS_MAX: usize = 10_000;
+/// Frames of one frame set.
+pub const FRAMES_MAX: u64 = 10_000_000;
+/// A job's name, a scene's, a camera's …
+pub const LABEL_MAX: usize = 255;
+/// A path of a manifest or the name of an output.
+pub const PATH_MAX: usize = 1024;
+/// Outputs of one task.
+pub const OUTPUTS_PER_TASK_MAX: u32 = 10_000;
+/// The log of one attempt, as kept by the coordinator. The middle is cut out of a longer one.
+pub const LOG_MAX: usize = 64 << 10;
+/// A reason that is shown to people.
+pub const REASON_MAX: usize = 2_000;
+/// Rows in one answer to a question about many things.
+pub const PAGE_ROWS_MAX: u32 = 1_000;

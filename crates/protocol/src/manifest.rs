@@ -1,0 +1,192 @@
+//! What a job reads: paths on the submitter's machine and the blobs that stand for them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::BlobHash;
+use crate::limits::{MANIFEST_ENTRIES_MAX, PATH_MAX};
+
+/// An absolute path as the submitter's machine knows it, `/` between its parts, without `.`, `..`
+/// or empty parts. Agents lay assets out below a root of their own so that it means the same.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct LayoutPath(String);
+
+impl LayoutPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path below some root: without its leading `/`.
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// The part after the last `/`.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The directory that holds it; `/` for what lies at the root.
+    pub fn parent(&self) -> &str {
+        match self.0.rfind('/') {
+            Some(0) | None => "/",
+            Some(at) => &self.0[..at],
+        }
+    }
+}
+
+impl FromStr for LayoutPath {
+    type Err = BadLayoutPath;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = text.len() <= PATH_MAX
+            && text.len() > 1
+            && text.starts_with('/')
+            && !text.chars().any(char::is_control)
+            && text[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if good {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadLayoutPath(text.chars().take(200).collect()))
+        }
+    }
+}
+
+impl fmt::Display for LayoutPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for LayoutPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for LayoutPath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an absolute path of plain parts")]
+pub struct BadLayoutPath(String);
+
+/// The path→asset map of a job, sorted by path. Kept in the stores as a blob of its own, so that
+/// the same scene submitted twice has the same manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Manifest {
+    entries: Vec<ManifestEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEntry {
+    pub path: LayoutPath,
+    pub blob: BlobHash,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+impl Manifest {
+    /// Sorts the entries; two that name one path, or a file where another entry needs a
+    /// directory, are refused.
+    pub fn new(mut entries: Vec<ManifestEntry>) -> Result<Self, BadManifest> {
+        if entries.len() > MANIFEST_ENTRIES_MAX {
+            return Err(BadManifest::TooMany(entries.len()));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup();
+        for pair in entries.windows(2) {
+            if pair[0].path == pair[1].path {
+                return Err(BadManifest::Twice(pair[0].path.to_string()));
+            }
+        }
+        let manifest = Self { entries };
+        for entry in &manifest.entries {
+            let mut parent = entry.path.parent();
+            while parent != "/" {
+                let as_path = LayoutPath(parent.into());
+                if manifest.get(&as_path).is_some() {
+                    return Err(BadManifest::FileAndDirectory(parent.into()));
+                }
+                parent = &parent[..parent.rfind('/').unwrap_or(0).max(1)];
+            }
+        }
+        Ok(manifest)
+    }
+
+    pub fn entries(&self) -> &[ManifestEntry] {
+        &self.entries
+    }
+
+    pub fn get(&self, path: &LayoutPath) -> Option<&ManifestEntry> {
+        let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        Some(&self.entries[at])
+    }
+
+    /// Bytes of all entries together.
+    pub fn total_len(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.len).sum()
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    #[error("the manifest has {0} entries, more than {MANIFEST_ENTRIES_MAX}")]
+    TooMany(usize),
+    #[error("the manifest names `{0}` twice, with different contents")]
+    Twice(String),
+    #[error("the manifest has `{0}` as a file and as a directory")]
+    FileAndDirectory(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, bytes: &[u8]) -> ManifestEntry {
+        ManifestEntry {
+            path: path.parse().unwrap(),
+            blob: BlobHash::of(bytes),
+            len: bytes.len() as u64,
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_sorted_and_consistent() {
+        let manifest =
+            Manifest::new(vec![entry("/p/b", b"2"), entry("/p/a", b"1"), entry("/p/a", b"1")]);
+        let manifest = manifest.unwrap();
+        assert_eq!(manifest.entries(), [entry("/p/a", b"1"), entry("/p/b", b"2")]);
+        assert_eq!(manifest.total_len(), 2);
+        assert_eq!(
+            Manifest::new(vec![entry("/p/a", b"1"), entry("/p/a", b"2")]),
+            Err(BadManifest::Twice("/p/a".into()))
+        );
+        assert_eq!(
+            Manifest::new(vec![entry("/p/a", b"1"), entry("/p/a/b/c", b"2")]),
+            Err(BadManifest::FileAndDirectory("/p/a".into()))
+        );
+    }
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        for bad in ["", "/", "a", "/a/../b", "/a//b", "/a/", "/./a", "/a\nb"] {
+            assert!(bad.parse::<LayoutPath>().is_err(), "{bad:?} passed");
+        }
+        let path: LayoutPath = "/home/ada/shot.blend".parse().unwrap();
+        assert_eq!((path.parent(), path.file_name()), ("/home/ada", "shot.blend"));
+    }
+}

@@ -1,0 +1,242 @@
+//! What people see of a farm: the same values for the CLI, its `--json`, and every watcher.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{DeviceInfo, FailureKind, HostLoad, RuntimeInfo, Stage};
+use crate::file::Output;
+use crate::ids::{AgentId, Epoch, JobId, StepIndex, TaskIndex};
+use crate::quantity::{Millis, Priority};
+use crate::shot::Label;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted, nothing begun.
+    Queued,
+    Active,
+    Paused,
+    Completed,
+    Canceled,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// For another step.
+    Waiting,
+    Ready,
+    Running,
+    Completed,
+    Failed,
+    Canceled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    Online,
+    Draining,
+    Asleep,
+    Offline,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    pub id: JobId,
+    pub name: Label,
+    pub kind: Label,
+    pub submitter: Label,
+    pub state: JobState,
+    pub priority: Priority,
+    /// Why it failed, or why it does not go on.
+    pub reason: Option<String>,
+    pub submitted_at: Millis,
+    pub ended_at: Option<Millis>,
+    pub progress: JobProgress,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobProgress {
+    pub tasks: TaskCounts,
+    /// Frames of all tasks, and of completed ones.
+    pub frames_total: u64,
+    pub frames_done: u64,
+    /// Done share, 0 to 1, with the parts of running frames.
+    pub fraction: f32,
+    /// Over the last minutes; 0 before the first frame.
+    pub frames_per_minute: f32,
+    /// Seconds to the end at that rate.
+    pub seconds_left: Option<u32>,
+    pub outputs: u64,
+    /// Bytes of all outputs.
+    pub output_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    pub total: u64,
+    pub waiting: u64,
+    pub ready: u64,
+    pub running: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub canceled: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobDetail {
+    pub job: JobView,
+    pub steps: Vec<StepView>,
+    /// Tasks that run or have failed; completed and ready ones are only counted.
+    pub tasks: Vec<TaskView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    pub name: Label,
+    pub after: Vec<StepIndex>,
+    pub optional: bool,
+    pub tasks: TaskCounts,
+    /// Why it was left out, if it was.
+    pub skipped: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    pub step: StepIndex,
+    pub task: TaskIndex,
+    /// `frame 12`, `Front, frame 1`.
+    pub label: String,
+    pub state: TaskState,
+    /// The agent's name.
+    pub agent: Option<Label>,
+    pub progress: Option<TaskProgressView>,
+    pub failures: Vec<FailureView>,
+}
+
+/// [`TaskProgress`](crate::agent::TaskProgress) without its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskProgressView {
+    pub stage: Stage,
+    pub fraction: f32,
+    pub frame: i32,
+    pub sample: u32,
+    pub samples: u32,
+    pub memory_mib: u32,
+    pub seconds: f32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    pub agent: Label,
+    pub kind: FailureKind,
+    pub reason: String,
+    pub at: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    pub id: AgentId,
+    pub name: Label,
+    pub state: AgentState,
+    pub software: String,
+    pub runtimes: Vec<RuntimeInfo>,
+    pub devices: Vec<DeviceInfo>,
+    pub ffmpeg: bool,
+    pub load: HostLoad,
+    /// Tasks that it holds, running or ahead.
+    pub tasks: u32,
+    pub last_seen: Millis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputView {
+    /// Its place in the order of commits; the cursor for what comes after it.
+    pub cursor: u64,
+    pub step: StepIndex,
+    pub task: TaskIndex,
+    pub output: Output,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    pub cursor: u64,
+    pub step: StepIndex,
+    pub task: TaskIndex,
+    pub agent: Label,
+    pub failed: bool,
+    pub at: Millis,
+    pub text: String,
+}
+
+/// The farm as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FarmView {
+    pub farm: Label,
+    pub software: String,
+    pub epoch: Epoch,
+    pub agents_online: u32,
+    pub jobs_open: u32,
+    pub tasks_running: u64,
+    /// Done share of all open jobs' frames, with the parts of running ones.
+    pub fraction: f32,
+    pub frames_per_minute: f32,
+    pub seconds_left: Option<u32>,
+}
+
+/// What a watcher gets. A watcher that is too slow loses events in between and gets the current
+/// state instead; outputs it never loses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchEvent {
+    Farm(FarmView),
+    Job(JobView),
+    /// A running task's progress, or a change of state.
+    Task {
+        job: JobId,
+        task: TaskView,
+    },
+    Output {
+        job: JobId,
+        output: OutputView,
+    },
+    Agent(AgentView),
+    /// All that was before the watch has been told; what follows is new.
+    CaughtUp,
+}
+
+impl JobState {
+    /// Nothing more happens unless somebody retries.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Canceled | Self::Failed)
+    }
+}
+
+macro_rules! lower_case_names {
+    ($($type:ident { $($variant:ident = $text:literal),* $(,)? })*) => {
+        $(impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(match self { $(Self::$variant => $text),* })
+            }
+        })*
+    };
+}
+
+lower_case_names! {
+    JobState {
+        Queued = "queued", Active = "active", Paused = "paused",
+        Completed = "completed", Canceled = "canceled", Failed = "failed",
+    }
+    TaskState {
+        Waiting = "waiting", Ready = "ready", Running = "running",
+        Completed = "completed", Failed = "failed", Canceled = "canceled",
+    }
+    AgentState {
+        Online = "online", Draining = "draining", Asleep = "asleep", Offline = "offline",
+    }
+    Stage {
+        Fetching = "fetching", Queued = "queued", Loading = "loading",
+        Rendering = "rendering", Uploading = "uploading",
+    }
+}

@@ -1,0 +1,1 @@
+//! What the .blend reader says, against what Blender itself says.

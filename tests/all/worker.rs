@@ -1,0 +1,1 @@
+//! The worker inside real Blenders.
