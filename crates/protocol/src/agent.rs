@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, BlobHash, Epoch, LeaseId, TaskRef};
-use crate::job::{Engine, TaskWork};
+use crate::job::{DeviceRequest, Engine, TaskWork};
 use crate::shot::Label;
 use crate::version::BlenderVersion;
 
@@ -60,11 +60,25 @@ pub struct DeviceInfo {
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
     Cpu,
+    /// NVIDIA, for CUDA and OptiX alike.
     Cuda,
-    Optix,
     Hip,
     OneApi,
     Metal,
+}
+
+impl DeviceKind {
+    /// Whether a job that asks for `request` may render here.
+    pub fn serves(self, request: DeviceRequest) -> bool {
+        match request {
+            DeviceRequest::Any => true,
+            DeviceRequest::Cpu => self == Self::Cpu,
+            DeviceRequest::Cuda | DeviceRequest::Optix => self == Self::Cuda,
+            DeviceRequest::Hip => self == Self::Hip,
+            DeviceRequest::OneApi => self == Self::OneApi,
+            DeviceRequest::Metal => self == Self::Metal,
+        }
+    }
 }
 
 /// A lease that an agent still works on, or whose result the coordinator has not settled.
@@ -106,8 +120,10 @@ pub enum FromAgent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
     Assign(Assignment),
-    /// The work is not wanted any more: stop it, commit nothing.
+    /// The work is not wanted any more: stop it, commit nothing, say so by ending the attempt.
     Revoke(LeaseId),
+    /// Another agent could begin it sooner: give it back if it has not begun.
+    Recall(LeaseId),
     /// The attempt's end is durable: forget it.
     Settled(LeaseId),
 }

@@ -1,0 +1,196 @@
+//! What the core knows of an agent: volatile, told by the agent each time it joins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use grange_protocol::agent::AgentHello;
+use grange_protocol::job::{DeviceRequest, Needs, Work};
+use grange_protocol::{BlobHash, LeaseId, Millis};
+
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub hello: AgentHello,
+    pub connection: Connection,
+    pub(crate) devices: Vec<DeviceBook>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    Online,
+    /// Online, and wants no more tasks.
+    Draining,
+    /// Its leases are kept until then.
+    Lost {
+        expires_at: Millis,
+    },
+    /// It holds nothing.
+    Offline,
+}
+
+/// What a device holds, running or ahead, and which scenes are warm on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeviceBook {
+    pub(crate) slots: usize,
+    /// Tasks that it takes: slots and those ahead.
+    pub(crate) room: usize,
+    /// In the order of assignment: the first `slots` run, the rest wait.
+    pub(crate) held: Vec<LeaseId>,
+    /// By manifest.
+    pub(crate) scenes: BTreeMap<BlobHash, WarmScene>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WarmScene {
+    /// Leases that use it.
+    pub(crate) held: u32,
+    /// Since when the device works on it without a break.
+    pub(crate) since: Millis,
+}
+
+impl Agent {
+    pub(crate) fn new(hello: AgentHello) -> Self {
+        let ahead = usize::from(hello.ahead);
+        let devices = hello
+            .devices
+            .iter()
+            .map(|device| DeviceBook {
+                slots: device.slots.into(),
+                room: usize::from(device.slots) * (1 + ahead),
+                ..DeviceBook::default()
+            })
+            .collect();
+        Self { hello, connection: Connection::Online, devices }
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.connection == Connection::Online
+    }
+
+    /// Leases that it holds, of whatever state.
+    pub fn held(&self) -> impl Iterator<Item = LeaseId> + '_ {
+        self.devices.iter().flat_map(|device| device.held.iter().copied())
+    }
+
+    /// Whether it takes one more task now, running or ahead.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_online() && self.devices.iter().any(DeviceBook::has_room)
+    }
+
+    /// Whether it could ever do this work.
+    pub fn fits(&self, work: &Work) -> bool {
+        self.has_what_it_needs(&work.needs())
+            && self.hello.devices.iter().any(|device| device.kind.serves(device_request(work)))
+    }
+
+    fn has_what_it_needs(&self, needs: &Needs<'_>) -> bool {
+        match needs {
+            Needs::Blender(needs) => self.hello.runtimes.iter().any(|runtime| {
+                runtime.version.can_open(needs.saved_by)
+                    && needs.engines.is_subset(&runtime.engines)
+            }),
+            Needs::Ffmpeg => self.hello.ffmpeg,
+            Needs::Nothing => true,
+        }
+    }
+
+    /// The device that takes a task of this work now, the least loaded first.
+    pub(crate) fn device_for(&self, work: &Work) -> Option<usize> {
+        let request = device_request(work);
+        (0..self.devices.len())
+            .filter(|at| self.hello.devices[*at].kind.serves(request))
+            .filter(|at| self.devices[*at].has_room())
+            .min_by_key(|at| self.devices[*at].load())
+    }
+}
+
+impl DeviceBook {
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.len() < self.room
+    }
+
+    pub(crate) fn has_idle_slot(&self) -> bool {
+        self.held.len() < self.slots
+    }
+
+    /// Thousandths of the slots that are in use; above 1000 if tasks wait.
+    pub(crate) fn load(&self) -> usize {
+        self.held.len() * 1000 / self.slots.max(1)
+    }
+
+    /// Leases that wait behind those that run.
+    pub(crate) fn waiting(&self) -> &[LeaseId] {
+        self.held.get(self.slots..).unwrap_or(&[])
+    }
+
+    pub(crate) fn hold(&mut self, lease: LeaseId, scene: Option<BlobHash>, now: Millis) {
+        self.held.push(lease);
+        if let Some(scene) = scene {
+            self.scenes.entry(scene).or_insert(WarmScene { held: 0, since: now }).held += 1;
+        }
+    }
+
+    pub(crate) fn release(&mut self, lease: LeaseId, scene: Option<BlobHash>) {
+        self.held.retain(|held| *held != lease);
+        if let Some(warm) = scene.and_then(|scene| self.scenes.get_mut(&scene)) {
+            warm.held = warm.held.saturating_sub(1);
+        }
+    }
+
+    /// Forgets scenes that nobody uses until there is a slot for another.
+    pub(crate) fn make_way(&mut self, keep: BlobHash) {
+        while self.scenes.len() >= self.slots.max(1) && !self.scenes.contains_key(&keep) {
+            let oldest = self
+                .scenes
+                .iter()
+                .min_by_key(|(_, warm)| (warm.held, warm.since))
+                .map(|(scene, _)| *scene);
+            match oldest {
+                Some(scene) => self.scenes.remove(&scene),
+                None => break,
+            };
+        }
+    }
+}
+
+fn device_request(work: &Work) -> DeviceRequest {
+    match work {
+        Work::Render(render) => render.settings.device,
+        Work::Video(_) | Work::Noop(_) => DeviceRequest::Any,
+    }
+}
+
+/// What the farm lacks for some work, as the end of a sentence, from what its agents have.
+pub(crate) fn lacking<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) -> String {
+    let agents: Vec<&Agent> = agents.collect();
+    match work.needs() {
+        Needs::Ffmpeg => "no agent that is online has ffmpeg".into(),
+        Needs::Nothing => "no agent that is online has a device for it".into(),
+        Needs::Blender(needs) => {
+            let runtimes = || agents.iter().flat_map(|agent| &agent.hello.runtimes);
+            let newest = runtimes().map(|runtime| runtime.version).max();
+            let able = runtimes().any(|runtime| runtime.version.can_open(needs.saved_by));
+            match newest {
+                None => "no agent that is online has a Blender".into(),
+                Some(newest) if !able => format!(
+                    "the file was saved by Blender {}, and the newest Blender on the agents that are \
+                     online is {newest}",
+                    needs.saved_by
+                ),
+                Some(_) => {
+                    let have: BTreeSet<_> =
+                        runtimes().flat_map(|runtime| &runtime.engines).collect();
+                    let engines: Vec<String> = needs
+                        .engines
+                        .iter()
+                        .filter(|engine| !have.contains(engine))
+                        .map(ToString::to_string)
+                        .collect();
+                    if engines.is_empty() {
+                        "no agent that is online has a Blender, an engine and a device for it together".into()
+                    } else {
+                        format!("no agent that is online can render with {}", engines.join(" and "))
+                    }
+                }
+            }
+        }
+    }
+}

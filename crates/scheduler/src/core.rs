@@ -1,0 +1,470 @@
+//! The core itself: what it holds, how events enter, how facts and commands leave.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use grange_protocol::client::{JobAction, Role};
+use grange_protocol::shot::Label;
+use grange_protocol::view::{JobState, TaskState};
+use grange_protocol::{
+    AgentId, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex, TaskRef,
+};
+
+use crate::agent::{Agent, Connection, lacking};
+use crate::command::{Answer, Changes, Command};
+use crate::event::{Event, RequestId};
+use crate::fact::{Fact, Recorded};
+use crate::job::{Job, Phase};
+use crate::lease::{Hold, Leases};
+use crate::live::{Live, LiveStep, Rank};
+use crate::state::State;
+use crate::tasks::Mark;
+use crate::token::TokenHash;
+
+/// How long the core waits for what. Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Leases of an agent whose connection is gone are kept for so long.
+    pub agent_grace_ms: u64,
+    /// After a start, agents have so long to say what they hold before it is given to others.
+    pub adopt_grace_ms: u64,
+    /// A device keeps to its scene for so long before another job of equal priority may take its
+    /// place, because loading a scene costs more than a frame.
+    pub scene_quantum_ms: u64,
+    /// A task that waits behind another for so long is recalled for an idle agent.
+    pub recall_after_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            agent_grace_ms: 30_000,
+            adopt_grace_ms: 10_000,
+            scene_quantum_ms: 15_000,
+            recall_after_ms: 1_000,
+        }
+    }
+}
+
+/// The decisions of a farm. See the crate's documentation for how to drive it.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub(crate) state: State,
+    pub(crate) timing: Timing,
+    pub(crate) now: Millis,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) leases: Leases,
+    /// Jobs that are not final.
+    pub(crate) live: BTreeMap<JobId, Live>,
+    /// Jobs with ready tasks, in the order in which they are served.
+    pub(crate) ranks: BTreeSet<Rank>,
+    /// Agents with room for a task.
+    pub(crate) roomy: BTreeSet<AgentId>,
+    /// When the leases of lost agents end.
+    pub(crate) expiries: BTreeSet<(Millis, AgentId)>,
+    pub(crate) last_lease: u64,
+    facts: Vec<Recorded>,
+    commands: VecDeque<Command>,
+    changes: Changes,
+}
+
+impl Core {
+    /// Begins a new epoch on what is remembered.
+    pub fn start(state: State, now: Millis, timing: Timing) -> Self {
+        let now = now.max(state.at);
+        let settled_at = now + timing.adopt_grace_ms;
+        let live = state
+            .jobs
+            .iter()
+            .filter(|(_, job)| !job.phase.is_final())
+            .map(|(id, job)| (*id, Live::new(job, settled_at)))
+            .collect::<BTreeMap<_, _>>();
+        let epoch = Epoch(state.epoch.0 + 1);
+        let mut core = Self {
+            state,
+            timing,
+            now,
+            agents: BTreeMap::new(),
+            leases: Leases::default(),
+            live,
+            ranks: BTreeSet::new(),
+            roomy: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            last_lease: 0,
+            facts: Vec::new(),
+            commands: VecDeque::new(),
+            changes: Changes::default(),
+        };
+        core.record(Fact::EpochBegan(epoch));
+        let open: Vec<JobId> = core.live.keys().copied().collect();
+        for job in open {
+            core.rank(job);
+        }
+        core
+    }
+
+    /// Decides. `now` never runs backwards: an earlier one counts as the latest.
+    pub fn handle(&mut self, now: Millis, event: Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Tick => {}
+            Event::Submit { request, submitter, spec, queue_anyway } => {
+                self.submit(request, submitter, *spec, queue_anyway);
+            }
+            Event::Act { request, job, action } => self.act(request, job, action),
+            Event::CreateToken { request, token, role, expires_at } => {
+                self.record(Fact::TokenCreated { token, role, expires_at });
+                self.answer(request, Answer::Done);
+            }
+            Event::Enrol { request, token, identity, name } => {
+                self.enrol(request, token, identity, name);
+            }
+            Event::AgentJoined { agent, hello } => self.agent_joined(agent, *hello),
+            Event::AgentGone { agent } => self.agent_gone(agent),
+            Event::AgentDraining { agent } => self.agent_draining(agent),
+            Event::Returned { agent, leases } => self.returned(agent, &leases),
+            Event::Ended { agent, lease, task, outcome } => self.ended(agent, lease, task, outcome),
+            Event::OutputReceived { request, agent, lease, task, output } => {
+                let answer = self.commit_output(agent, lease, task, output);
+                self.answer(request, answer);
+            }
+        }
+        self.expire();
+        self.dispatch();
+    }
+
+    /// Facts since the last call, to be made durable before any later command runs.
+    pub fn take_facts(&mut self) -> Vec<Recorded> {
+        std::mem::take(&mut self.facts)
+    }
+
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// What changed since the last call, for watchers.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// When to call [`Core::handle`] with [`Event::Tick`] if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let expiry = self.expiries.first().map(|(at, _)| *at);
+        let settled = self
+            .live
+            .values()
+            .filter(|live| live.rank.is_some() && live.settled_at > self.now)
+            .map(|live| live.settled_at)
+            .min();
+        [expiry, settled, self.next_recall(), self.next_scene_change()].into_iter().flatten().min()
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub fn agents(&self) -> &BTreeMap<AgentId, Agent> {
+        &self.agents
+    }
+
+    pub const fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Running tasks of a step.
+    pub fn running(&self, job: JobId, step: StepIndex) -> u32 {
+        self.live.get(&job).map_or(0, |live| live.step(step).running)
+    }
+
+    /// A job's state, in the words of people. `None` for a job that does not exist.
+    pub fn job_state(&self, id: JobId) -> Option<JobState> {
+        let job = self.state.jobs.get(&id)?;
+        let begun = || {
+            self.live.get(&id).is_some_and(|live| live.running() > 0)
+                || job.steps.iter().any(|step| step.tasks.open() < step.tasks.len())
+        };
+        Some(match job.phase {
+            Phase::Open if begun() => JobState::Active,
+            Phase::Open => JobState::Queued,
+            Phase::Paused => JobState::Paused,
+            Phase::Completed { .. } => JobState::Completed,
+            Phase::Canceled { .. } => JobState::Canceled,
+            Phase::Failed { .. } => JobState::Failed,
+        })
+    }
+
+    /// A task's state. `None` for a task that does not exist.
+    pub fn task_state(&self, task: TaskRef) -> Option<TaskState> {
+        let job = self.state.jobs.get(&task.job)?;
+        Some(match job.mark(task)? {
+            Mark::Completed => TaskState::Completed,
+            Mark::Failed => TaskState::Failed,
+            Mark::Open if self.leases.of_task(task).is_some() => TaskState::Running,
+            Mark::Open if job.phase.is_final() || job.step(task.step)?.skipped.is_some() => {
+                TaskState::Canceled
+            }
+            Mark::Open if job.is_unlocked(task.step) => TaskState::Ready,
+            Mark::Open => TaskState::Waiting,
+        })
+    }
+
+    /// Why an open job with ready tasks has none running, as a sentence for people.
+    pub fn why_waiting(&self, id: JobId) -> Option<String> {
+        let job = self.state.jobs.get(&id)?;
+        let live = self.live.get(&id)?;
+        if live.rank.is_none() || live.running() > 0 {
+            return None;
+        }
+        if live.settled_at > self.now {
+            return Some("the coordinator has just started and waits for its agents".into());
+        }
+        if !self.agents.values().any(Agent::is_online) {
+            return Some("no agent is online".into());
+        }
+        let step = job.step_indices().find(|step| live.ready(job, *step) > 0)?;
+        let work = &job.spec.step(step)?.work;
+        let fitting = || self.online().filter(|(_, agent)| agent.fits(work));
+        if fitting().next().is_none() {
+            return Some(lacking(work, self.online().map(|(_, agent)| agent)));
+        }
+        if fitting().all(|(id, _)| job.blocked.contains(id)) {
+            return Some(
+                "every agent that could run it has failed it too often; `grange retry` lets them \
+                 try again"
+                    .into(),
+            );
+        }
+        Some("the farm is busy with other jobs".into())
+    }
+
+    pub(crate) fn online(&self) -> impl Iterator<Item = (&AgentId, &Agent)> {
+        self.agents.iter().filter(|(_, agent)| agent.is_online())
+    }
+
+    /// Applies a fact and keeps it for the journal.
+    pub(crate) fn record(&mut self, fact: Fact) {
+        let recorded = Recorded { at: self.now, fact };
+        match self.state.apply(&recorded) {
+            Ok(()) => self.facts.push(recorded),
+            Err(problem) => debug_assert!(false, "the core made a bad fact: {problem}"),
+        }
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    pub(crate) fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.command(Command::Answer { request, answer });
+    }
+
+    pub(crate) fn job_changed(&mut self, job: JobId) {
+        self.changes.jobs.insert(job);
+    }
+
+    pub(crate) fn task_changed(&mut self, task: TaskRef) {
+        self.changes.jobs.insert(task.job);
+        self.changes.tasks.insert(task);
+    }
+
+    pub(crate) fn agent_changed(&mut self, agent: AgentId) {
+        self.changes.agents.insert(agent);
+    }
+
+    /// Puts a job where it belongs among those with ready tasks.
+    pub(crate) fn rank(&mut self, id: JobId) {
+        let (Some(live), Some(job)) = (self.live.get_mut(&id), self.state.jobs.get(&id)) else {
+            return;
+        };
+        let rank = live.rank_of(id, job);
+        if rank != live.rank {
+            if let Some(old) = live.rank {
+                self.ranks.remove(&old);
+            }
+            self.ranks.extend(rank);
+            live.rank = rank;
+        }
+    }
+
+    fn submit(&mut self, request: RequestId, submitter: Label, spec: JobSpec, queue_anyway: bool) {
+        let refusal = match spec.problem() {
+            Some(problem) => Some(Refusal::new(RefusalCode::Invalid, problem)),
+            None if queue_anyway => None,
+            None => self.nobody_fits(&spec),
+        };
+        if let Some(refusal) = refusal {
+            return self.answer(request, Answer::Refused(refusal));
+        }
+        let id = self.state.next_job();
+        self.record(Fact::JobSubmitted { job: id, submitter, spec: Box::new(spec) });
+        if let Some(job) = self.state.jobs.get(&id) {
+            self.live.insert(id, Live::new(job, self.now));
+        }
+        self.settle_job(id);
+        self.rank(id);
+        self.job_changed(id);
+        self.answer(request, Answer::Submitted(id));
+    }
+
+    /// A refusal if agents are online and none of them could do some step.
+    fn nobody_fits(&self, spec: &JobSpec) -> Option<Refusal> {
+        self.online().next()?;
+        let step = spec
+            .steps
+            .iter()
+            .filter(|step| !step.optional)
+            .find(|step| !self.online().any(|(_, agent)| agent.fits(&step.work)))?;
+        let lacking = lacking(&step.work, self.online().map(|(_, agent)| agent));
+        let message = format!(
+            "`{}` cannot be rendered: {lacking}; install it on a host, or submit with --queue-anyway \
+             to wait for one that has it",
+            spec.name
+        );
+        Some(Refusal::new(RefusalCode::NoAgentFits, message))
+    }
+
+    fn act(&mut self, request: RequestId, id: JobId, action: JobAction) {
+        let answer = match self.try_act(id, action) {
+            Ok(()) => Answer::Done,
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        self.job_changed(id);
+        self.answer(request, answer);
+    }
+
+    fn try_act(&mut self, id: JobId, action: JobAction) -> Result<(), Refusal> {
+        let Some(job) = self.state.jobs.get(&id) else {
+            return Err(unknown_job(id));
+        };
+        let ended = match &job.phase {
+            Phase::Completed { .. } => Some("completed"),
+            Phase::Canceled { .. } => Some("canceled"),
+            Phase::Failed { .. } => Some("failed"),
+            Phase::Open | Phase::Paused => None,
+        };
+        match (action, ended) {
+            (JobAction::Retry, _) => return self.retry(id),
+            (_, Some(ended)) => {
+                let message = format!(
+                    "job {id} has {ended} already; `grange retry {id}` renders what is missing"
+                );
+                return Err(Refusal::new(RefusalCode::Invalid, message));
+            }
+            (JobAction::Cancel, None) => {
+                self.record(Fact::JobCanceled(id));
+                self.close_job(id);
+            }
+            (JobAction::Pause, None) => {
+                if job.phase == Phase::Open {
+                    self.record(Fact::JobPaused(id));
+                    self.recall_job(id);
+                }
+            }
+            (JobAction::Resume, None) => {
+                if job.phase == Phase::Paused {
+                    self.record(Fact::JobResumed(id));
+                    self.settle_job(id);
+                }
+            }
+            (JobAction::SetPriority(priority), None) => {
+                if job.priority() != priority {
+                    self.record(Fact::JobPrioritised(id, priority));
+                }
+            }
+        }
+        self.rank(id);
+        Ok(())
+    }
+
+    fn retry(&mut self, id: JobId) -> Result<(), Refusal> {
+        let Some(job) = self.state.jobs.get(&id) else {
+            return Err(unknown_job(id));
+        };
+        let stopped = matches!(job.phase, Phase::Failed { .. } | Phase::Canceled { .. });
+        let left_out =
+            job.steps.iter().any(|step| step.tasks.failed() > 0 || step.skipped.is_some());
+        if !stopped && !left_out && job.blocked.is_empty() {
+            let message = format!("job {id} has no failed tasks: there is nothing to retry");
+            return Err(Refusal::new(RefusalCode::Invalid, message));
+        }
+        self.record(Fact::JobRetried(id));
+        if let Some(job) = self.state.jobs.get(&id) {
+            let live = self.live.entry(id).or_insert_with(|| Live::new(job, self.now));
+            live.steps.iter_mut().for_each(LiveStep::rewind);
+        }
+        self.settle_job(id);
+        self.rank(id);
+        Ok(())
+    }
+
+    fn enrol(&mut self, request: RequestId, token: TokenHash, identity: AgentId, name: Label) {
+        let refusal = |message: &str| {
+            Answer::Refused(Refusal::new(
+                RefusalCode::BadToken,
+                format!("{message}; ask for a new one (`grange token create`)"),
+            ))
+        };
+        let answer = match self.state.tokens.get(&token).copied() {
+            None => refusal("the join token is unknown or has been used already"),
+            Some(token) if token.expires_at <= self.now => refusal("the join token has expired"),
+            Some(known) => {
+                self.record(Fact::Enrolled { token, identity, name, role: known.role });
+                Answer::Enrolled(known.role)
+            }
+        };
+        self.answer(request, answer);
+    }
+
+    /// Whether the agent may commit outputs of the task under the lease, now.
+    pub fn check_lease(
+        &self,
+        agent: AgentId,
+        lease: LeaseId,
+        task: TaskRef,
+    ) -> Result<(), Refusal> {
+        match self.leases.get(lease) {
+            Some(held)
+                if held.agent == agent && held.task == task && held.hold != Hold::Revoked =>
+            {
+                Ok(())
+            }
+            _ => Err(Refusal::new(
+                RefusalCode::StaleLease,
+                format!("lease {lease} on task {task} is not, or no longer, this agent's"),
+            )),
+        }
+    }
+
+    /// Revokes what runs of a job that has ended.
+    pub(crate) fn close_job(&mut self, id: JobId) {
+        let running: Vec<(LeaseId, TaskRef)> = self.leases.of_job(id).collect();
+        for (lease, task) in running {
+            self.revoke(lease);
+            self.task_changed(task);
+        }
+        if let Some(rank) = self.live.remove(&id).and_then(|live| live.rank) {
+            self.ranks.remove(&rank);
+        }
+        self.job_changed(id);
+    }
+
+    pub(crate) fn connection_of(&self, agent: AgentId) -> Connection {
+        self.agents.get(&agent).map_or(Connection::Offline, |agent| agent.connection)
+    }
+
+    pub(crate) fn role_of(&self, identity: AgentId) -> Option<Role> {
+        self.state.identities.get(&identity).map(|identity| identity.role)
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
+        self.state.jobs.get(&id)
+    }
+}
+
+fn unknown_job(id: JobId) -> Refusal {
+    let message = format!("there is no job {id}: `grange jobs` lists the jobs of this farm");
+    Refusal::new(RefusalCode::NotFound, message)
+}

@@ -1,0 +1,79 @@
+//! What the journal remembers. Append-only: old journals are replayed by newer programs.
+
+use grange_protocol::agent::{Completed, FailureKind};
+use grange_protocol::client::Role;
+use grange_protocol::file::Output;
+use grange_protocol::shot::Label;
+use grange_protocol::{AgentId, Epoch, JobId, JobSpec, Millis, Priority, StepIndex, TaskRef};
+use serde::{Deserialize, Serialize};
+
+use crate::token::TokenHash;
+
+/// A fact and when it became one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    pub at: Millis,
+    pub fact: Fact,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fact {
+    /// A life of the coordinator began.
+    EpochBegan(Epoch),
+    JobSubmitted {
+        job: JobId,
+        submitter: Label,
+        spec: Box<JobSpec>,
+    },
+    JobPaused(JobId),
+    JobResumed(JobId),
+    JobCanceled(JobId),
+    JobPrioritised(JobId, Priority),
+    /// Failed tasks are open again, blocked agents welcome again, a failed or canceled job goes on.
+    JobRetried(JobId),
+    JobCompleted(JobId),
+    JobFailed {
+        job: JobId,
+        reason: String,
+    },
+    /// An optional step was left out.
+    StepSkipped {
+        job: JobId,
+        step: StepIndex,
+        reason: String,
+    },
+    TaskCompleted {
+        task: TaskRef,
+        agent: AgentId,
+        cost: Completed,
+    },
+    /// A task has no attempts left, or no attempt could help.
+    TaskFailed(TaskRef),
+    AttemptFailed {
+        task: TaskRef,
+        agent: AgentId,
+        kind: FailureKind,
+        reason: String,
+    },
+    /// The agent gets no more of the job.
+    AgentBlocked {
+        job: JobId,
+        agent: AgentId,
+    },
+    OutputStored {
+        task: TaskRef,
+        output: Output,
+    },
+    TokenCreated {
+        token: TokenHash,
+        role: Role,
+        expires_at: Millis,
+    },
+    /// A token was used up, and this identity exists now.
+    Enrolled {
+        token: TokenHash,
+        identity: AgentId,
+        name: Label,
+        role: Role,
+    },
+}

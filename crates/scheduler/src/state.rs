@@ -1,0 +1,111 @@
+//! All that is remembered: a fold over facts, and nothing but facts.
+
+use std::collections::BTreeMap;
+
+use grange_protocol::{AgentId, Epoch, JobId, Millis, StepIndex, TaskRef};
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{Fact, Recorded};
+use crate::job::{AttemptFailure, Job, Phase};
+use crate::tasks::Mark;
+use crate::token::{Identity, Token, TokenHash};
+
+/// The farm's durable state. A snapshot is this value's bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub epoch: Epoch,
+    /// When the latest fact became one.
+    pub at: Millis,
+    pub jobs: BTreeMap<JobId, Job>,
+    pub identities: BTreeMap<AgentId, Identity>,
+    pub(crate) tokens: BTreeMap<TokenHash, Token>,
+    last_job: u32,
+}
+
+/// A fact that cannot follow on the facts before it: the journal is damaged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal contradicts itself: {0}")]
+pub struct Inconsistent(String);
+
+impl State {
+    pub fn next_job(&self) -> JobId {
+        JobId(self.last_job + 1)
+    }
+
+    /// The only thing that changes durable state.
+    pub fn apply(&mut self, recorded: &Recorded) -> Result<(), Inconsistent> {
+        let at = recorded.at;
+        self.at = self.at.max(at);
+        match &recorded.fact {
+            Fact::EpochBegan(epoch) => self.epoch = *epoch,
+            Fact::JobSubmitted { job, submitter, spec } => {
+                self.last_job = self.last_job.max(job.0);
+                let new = Job::new((**spec).clone(), submitter.clone(), at);
+                if self.jobs.insert(*job, new).is_some() {
+                    return Err(Inconsistent(format!("job {job} was submitted twice")));
+                }
+            }
+            Fact::JobPaused(job) => self.job(*job)?.phase = Phase::Paused,
+            Fact::JobResumed(job) => self.job(*job)?.phase = Phase::Open,
+            Fact::JobCanceled(job) => self.job(*job)?.phase = Phase::Canceled { at },
+            Fact::JobPrioritised(job, priority) => self.job(*job)?.spec.priority = *priority,
+            Fact::JobRetried(job) => self.job(*job)?.retry(),
+            Fact::JobCompleted(job) => self.job(*job)?.phase = Phase::Completed { at },
+            Fact::JobFailed { job, reason } => {
+                self.job(*job)?.phase = Phase::Failed { at, reason: reason.clone() };
+            }
+            Fact::StepSkipped { job, step, reason } => self.skip(*job, *step, reason)?,
+            Fact::TaskCompleted { task, cost, .. } => {
+                self.close(*task, Mark::Completed)?;
+                self.job(task.job)?.cost.add(*cost);
+            }
+            Fact::TaskFailed(task) => self.close(*task, Mark::Failed)?,
+            Fact::AttemptFailed { task, agent, kind, reason } => {
+                let failure =
+                    AttemptFailure { agent: *agent, kind: *kind, reason: reason.clone(), at };
+                self.job(task.job)?.record_failure(*task, failure);
+            }
+            Fact::AgentBlocked { job, agent } => {
+                self.job(*job)?.blocked.insert(*agent);
+            }
+            Fact::OutputStored { task, output } => {
+                self.job(task.job)?.record_output(*task, output);
+            }
+            Fact::TokenCreated { token, role, expires_at } => {
+                self.tokens.retain(|_, token| token.expires_at > at);
+                self.tokens.insert(*token, Token { role: *role, expires_at: *expires_at });
+            }
+            Fact::Enrolled { token, identity, name, role } => {
+                self.tokens.remove(token);
+                let identity_of = Identity { name: name.clone(), role: *role, since: at };
+                self.identities.insert(*identity, identity_of);
+            }
+        }
+        Ok(())
+    }
+
+    fn job(&mut self, job: JobId) -> Result<&mut Job, Inconsistent> {
+        self.jobs.get_mut(&job).ok_or_else(|| Inconsistent(format!("job {job} does not exist")))
+    }
+
+    fn skip(&mut self, job: JobId, step: StepIndex, reason: &str) -> Result<(), Inconsistent> {
+        match self.job(job)?.step_mut(step) {
+            Some(step) => step.skipped = Some(reason.into()),
+            None => return Err(Inconsistent(format!("job {job} has no step {}", step.0))),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, task: TaskRef, mark: Mark) -> Result<(), Inconsistent> {
+        let job = self.job(task.job)?;
+        let was_open =
+            job.step_mut(task.step).is_some_and(|step| step.tasks.close(task.task.0, mark));
+        if !was_open {
+            return Err(Inconsistent(format!("task {task} ended twice, or does not exist")));
+        }
+        if mark == Mark::Completed {
+            job.partial.remove(&(task.step, task.task.0));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! The scheduler, told as stories: what happens on a farm, and exactly what the core wants done.
+
+mod failures;
+mod farm;
+mod graph;
+mod placement;
+mod random;
+mod restart;
+mod tokens;
