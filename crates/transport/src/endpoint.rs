@@ -1,0 +1,303 @@
+//! The tuned QUIC endpoint: who listens, who connects, and what a connection may cost.
+//!
+//! Tuning follows measurements on loopback and on links with delay and loss: socket buffers of
+//! 4 MB (fewer lose packets by themselves), datagrams found up to 6,500 bytes (twice the rate
+//! where the path carries them), windows of several times a long fat link's bandwidth × delay,
+//! and BBR, which on a link with 0.5 % loss carries fifty times what Cubic does.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grange_protocol::stream::{ALPN_JOIN, COORDINATOR_NAME};
+use quinn::congestion::BbrConfig;
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{
+    ClientConfig, Connection, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
+use rustls_pki_types::CertificateDer;
+
+use crate::identity::{Identity, IdentityError, Peer};
+use crate::tls;
+
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+const DATAGRAM_MAX_BYTES: u16 = 6_500;
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// Until a peer has shown who it is.
+const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
+const STREAMS_MAX: u32 = 256;
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a connection was closed, for the other side.
+pub mod close_code {
+    use quinn::VarInt;
+
+    /// All is done.
+    pub const DONE: VarInt = VarInt::from_u32(0);
+    /// The peer's identity is not, or no longer, the farm's.
+    pub const UNKNOWN_IDENTITY: VarInt = VarInt::from_u32(1);
+    /// The peer broke the protocol.
+    pub const PROTOCOL: VarInt = VarInt::from_u32(2);
+    /// The same identity has connected again.
+    pub const REPLACED: VarInt = VarInt::from_u32(3);
+    /// The coordinator is stopping.
+    pub const STOPPING: VarInt = VarInt::from_u32(4);
+}
+
+/// Connects to a farm as one identity.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    addresses: Vec<String>,
+}
+
+impl Endpoint {
+    pub fn new(identity: &Identity) -> Result<Self, ConnectError> {
+        let tls = tls::client(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
+        Self::with_tls(tls, identity.farm.addresses.clone())
+    }
+
+    pub(crate) fn with_tls(
+        tls: quinn::crypto::rustls::QuicClientConfig,
+        addresses: Vec<String>,
+    ) -> Result<Self, ConnectError> {
+        // A wildcard IPv6 socket reaches IPv4 too; hosts without IPv6 get an IPv4 one.
+        let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"));
+        let mut inner = quinn_endpoint(socket.map_err(ConnectError::Socket)?, None)?;
+        let mut config = ClientConfig::new(Arc::new(tls));
+        config.transport_config(Arc::new(transport(CONNECTION_WINDOW_BYTES)));
+        inner.set_default_client_config(config);
+        Ok(Self { inner, addresses })
+    }
+
+    /// Connects to the first of the farm's addresses that answers.
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        let mut last = ConnectError::NoAddress;
+        for address in &self.addresses {
+            match self.connect_to(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, address: &str) -> Result<Connection, ConnectError> {
+        let unresolvable =
+            |error: std::io::Error| ConnectError::Name(address.into(), error.to_string());
+        let mut failure = unresolvable(std::io::Error::other("no address"));
+        for resolved in tokio::net::lookup_host(address).await.map_err(unresolvable)? {
+            match self.connect_to_socket(address, resolved).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to_socket(
+        &self,
+        address: &str,
+        resolved: SocketAddr,
+    ) -> Result<Connection, ConnectError> {
+        let v6_socket = self.inner.local_addr().is_ok_and(|local| local.is_ipv6());
+        let resolved = match resolved {
+            SocketAddr::V4(v4) if v6_socket => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            other => other,
+        };
+        let connecting = self
+            .inner
+            .connect(resolved, COORDINATOR_NAME)
+            .map_err(|error| ConnectError::Unreachable(address.into(), error.to_string()))?;
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(ConnectError::of(address, &error)),
+            Err(_) => Err(ConnectError::Unreachable(address.into(), "no answer".into())),
+        }
+    }
+
+    /// Waits until all connections have said goodbye, at most a second.
+    pub async fn close(&self) {
+        self.inner.close(close_code::DONE, b"");
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.wait_idle()).await;
+    }
+}
+
+/// Takes connections of members and newcomers.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    inner: quinn::Endpoint,
+}
+
+/// Somebody who connected, and how far they are to be trusted.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Shows a certificate of the farm. Whether the farm still knows them is not checked yet.
+    Member(Peer, Connection),
+    /// Has no certificate, and may only enrol.
+    Newcomer(Connection),
+}
+
+impl Listener {
+    pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, ConnectError> {
+        let tls = tls::server(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let socket =
+            UdpSocket::bind(address).map_err(|error| ConnectError::Bind(address, error))?;
+        let mut config = ServerConfig::with_crypto(Arc::new(tls));
+        config.transport_config(Arc::new(transport(STRANGER_WINDOW_BYTES)));
+        Ok(Self { inner: quinn_endpoint(socket, Some(config))? })
+    }
+
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// The next one to knock; `None` when the listener is closed. Run the returned handshake in a
+    /// task of its own, so that a slow one holds nobody up.
+    pub async fn knock(&self) -> Option<Knock> {
+        self.inner.accept().await.map(Knock)
+    }
+
+    pub fn close(&self) {
+        self.inner.close(close_code::STOPPING, b"the coordinator is stopping");
+    }
+
+    /// Waits until all connections have said goodbye, at most a second.
+    pub async fn wait_idle(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.inner.wait_idle()).await;
+    }
+}
+
+/// A handshake that has begun.
+#[derive(Debug)]
+pub struct Knock(quinn::Incoming);
+
+impl Knock {
+    pub fn remote(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// Finishes the handshake. Whoever speaks the farm's protocol without a certificate, and
+    /// whoever shows one to enrol again, is sent away.
+    pub async fn accept(self) -> Option<Accepted> {
+        let connecting = self.0.accept().ok()?;
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.ok()?.ok()?;
+        let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        let joins = handshake.protocol.as_deref() == Some(ALPN_JOIN);
+        match (joins, peer_of(&connection)) {
+            (false, Some(peer)) => {
+                connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+                Some(Accepted::Member(peer, connection))
+            }
+            (true, None) => Some(Accepted::Newcomer(connection)),
+            _ => {
+                connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
+                None
+            }
+        }
+    }
+}
+
+fn peer_of(connection: &Connection) -> Option<Peer> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    Peer::of(chain.first()?).ok()
+}
+
+fn quinn_endpoint(
+    socket: UdpSocket,
+    server: Option<ServerConfig>,
+) -> Result<quinn::Endpoint, ConnectError> {
+    // Less than asked for is slower, not wrong: the kernel's limit is not ours to judge.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(DATAGRAM_MAX_BYTES)
+        .map_err(|error| ConnectError::Tls(error.to_string()))?;
+    quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+        .map_err(ConnectError::Socket)
+}
+
+fn transport(connection_window: u32) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(DATAGRAM_MAX_BYTES);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(connection_window))
+        .send_window(CONNECTION_WINDOW_BYTES.into())
+        .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(Arc::new(BbrConfig::default()))
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IDLE_TIMEOUT.try_into().ok());
+    config
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the identity names no address of the farm")]
+    NoAddress,
+    #[error("the name in `{0}` cannot be resolved ({1}): check the address")]
+    Name(String, String),
+    #[error(
+        "the coordinator at {0} cannot be reached ({1}): check that it runs, and that UDP passes to it"
+    )]
+    Unreachable(String, String),
+    #[error("{0} is not the coordinator of this farm: its certificate is of another CA")]
+    Stranger(String),
+    #[error(
+        "the farm at {0} does not know this identity any more: join again with a new join string"
+    )]
+    Removed(String),
+    #[error("the coordinator at {0} speaks another version of Grange: update the older one")]
+    Version(String),
+    #[error("the address {0} cannot be listened on: {1}")]
+    Bind(SocketAddr, std::io::Error),
+    #[error("no UDP socket: {0}")]
+    Socket(std::io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// TLS alerts that peers send (RFC 8446, section 6), as QUIC carries them (RFC 9001, section 4.8).
+const ALERT_UNKNOWN_CA: u64 = 0x130;
+const ALERT_NO_APPLICATION_PROTOCOL: u64 = 0x178;
+
+impl ConnectError {
+    /// What a failed handshake means.
+    fn of(address: &str, error: &quinn::ConnectionError) -> Self {
+        use quinn::ConnectionError::{ApplicationClosed, ConnectionClosed, TransportError};
+        let address = address.to_owned();
+        match error {
+            ApplicationClosed(close) if close.error_code == close_code::UNKNOWN_IDENTITY => {
+                Self::Removed(address)
+            }
+            TransportError(error) if error.reason.contains("invalid peer certificate") => {
+                Self::Stranger(address)
+            }
+            TransportError(error) if u64::from(error.code) == ALERT_NO_APPLICATION_PROTOCOL => {
+                Self::Version(address)
+            }
+            ConnectionClosed(close)
+                if u64::from(close.error_code) == ALERT_NO_APPLICATION_PROTOCOL =>
+            {
+                Self::Version(address)
+            }
+            ConnectionClosed(close) if u64::from(close.error_code) == ALERT_UNKNOWN_CA => {
+                Self::Removed(address)
+            }
+            other => Self::Unreachable(address, other.to_string()),
+        }
+    }
+}
