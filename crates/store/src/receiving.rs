@@ -1,0 +1,149 @@
+//! A file on its way into the store.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use grange_protocol::file::Blob;
+
+use crate::store::Store;
+
+/// Write the bytes from [`Receiving::offset`] on, then [`Receiving::finish`]. Dropped before that,
+/// it leaves what has arrived for the next attempt.
+#[derive(Debug)]
+pub struct Receiving {
+    store: Arc<Store>,
+    blob: Blob,
+    path: PathBuf,
+    file: File,
+    hasher: blake3::Hasher,
+    written: u64,
+    resumable: bool,
+}
+
+impl Receiving {
+    pub(crate) fn begin(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
+        Self::open(store, blob, false)
+    }
+
+    pub(crate) fn begin_anew(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
+        Self::open(store, blob, true)
+    }
+
+    fn open(store: Arc<Store>, blob: Blob, anew: bool) -> Result<Self, ReceiveError> {
+        let path = store.claim(blob.hash, anew);
+        let resumable = path.extension().is_none();
+        match open_arriving(&path, blob.len) {
+            Ok((file, hasher, written)) => {
+                Ok(Self { store, blob, path, file, hasher, written, resumable })
+            }
+            Err(error) => {
+                store.unclaim(&path);
+                Err(ReceiveError::of(error))
+            }
+        }
+    }
+
+    /// Bytes that are there already.
+    pub fn offset(&self) -> u64 {
+        self.written
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
+        let after = self.written + bytes.len() as u64;
+        if after > self.blob.len {
+            return Err(ReceiveError::Length { expected: self.blob.len, got: after });
+        }
+        self.file.write_all(bytes).map_err(ReceiveError::of)?;
+        self.hasher.update(bytes);
+        self.written = after;
+        Ok(())
+    }
+
+    /// Verifies length and hash, makes the file durable and gives it its name. Bytes that are not
+    /// the announced ones are thrown away.
+    pub fn finish(mut self) -> Result<(), ReceiveError> {
+        if self.written < self.blob.len {
+            return Err(ReceiveError::Length { expected: self.blob.len, got: self.written });
+        }
+        if *self.hasher.finalize().as_bytes() != *self.blob.hash.as_bytes() {
+            self.resumable = false;
+            return Err(ReceiveError::Hash);
+        }
+        self.settle().map_err(ReceiveError::of)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        let target = self.store.path(self.blob.hash);
+        let shard = target.parent().map_or_else(|| target.clone(), PathBuf::from);
+        self.file.set_permissions(Permissions::from_mode(0o444))?;
+        self.file.sync_data()?;
+        if !shard.exists() {
+            fs::create_dir_all(&shard)?;
+            if let Some(parent) = shard.parent() {
+                self.store.dirsync.sync(parent)?;
+            }
+        }
+        fs::rename(&self.path, &target)?;
+        self.store.dirsync.sync(&shard)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.store.unclaim(&self.path);
+        if !self.resumable {
+            // Renamed away after success; after a failure nobody can go on with it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens a file to append to, with the hash of what it has. One that is longer than it should be
+/// begins anew.
+fn open_arriving(path: &PathBuf, len: u64) -> io::Result<(File, blake3::Hasher, u64)> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut there = file.metadata()?.len();
+    if there > len {
+        file.set_len(0)?;
+        there = 0;
+    }
+    if there > 0 {
+        let mut piece = vec![0; 1 << 20];
+        let mut seen = 0;
+        while seen < there {
+            let got = file.read(&mut piece)?;
+            if got == 0 {
+                break;
+            }
+            hasher.update(&piece[..got]);
+            seen += got as u64;
+        }
+        there = seen;
+    }
+    Ok((file, hasher, there))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    #[error("{expected} bytes were announced and {got} came")]
+    Length { expected: u64, got: u64 },
+    #[error("the bytes that came are not the announced ones: their hash differs")]
+    Hash,
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("the store cannot be written: {0}")]
+    Io(io::Error),
+}
+
+impl ReceiveError {
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Io(error),
+        }
+    }
+}

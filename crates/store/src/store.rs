@@ -1,0 +1,222 @@
+//! The store itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use grange_protocol::BlobHash;
+use grange_protocol::file::Blob;
+
+use crate::dirsync::DirSync;
+use crate::receiving::{ReceiveError, Receiving};
+
+const BLOBS: &str = "blobs";
+const ARRIVING: &str = "arriving";
+
+/// Files named by their hash, below one directory that is nobody else's.
+///
+/// `blobs/ab/abcd…` are whole files; `arriving/` holds what is on its way.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    pub(crate) dirsync: DirSync,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Files that are arriving, so that two senders of one file do not write the same bytes.
+    arriving: BTreeSet<PathBuf>,
+    pins: BTreeMap<BlobHash, usize>,
+    scratch_names: u64,
+}
+
+/// Keeps a file from being collected for as long as it lives.
+#[derive(Debug)]
+pub struct Pin {
+    store: Arc<Store>,
+    hash: BlobHash,
+}
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in `root`, and makes it if it is not there.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root.join(BLOBS))?;
+        fs::create_dir_all(root.join(ARRIVING))?;
+        Ok(Self { root: root.into(), dirsync: DirSync::default(), state: Mutex::default() })
+    }
+
+    /// Where the file with this hash is, if it is there. Nobody may write to it.
+    pub fn path(&self, hash: BlobHash) -> PathBuf {
+        let hex = hash.to_hex();
+        self.root.join(BLOBS).join(&hex[..2]).join(hex)
+    }
+
+    /// The file's length in bytes; `None` if the store does not have it.
+    pub fn len_of(&self, hash: BlobHash) -> Option<u64> {
+        fs::metadata(self.path(hash)).ok().map(|metadata| metadata.len())
+    }
+
+    pub fn contains(&self, hash: BlobHash) -> bool {
+        self.len_of(hash).is_some()
+    }
+
+    /// Those of the files that the store lacks, each once.
+    pub fn missing(&self, hashes: impl IntoIterator<Item = BlobHash>) -> Vec<BlobHash> {
+        let unique: BTreeSet<BlobHash> = hashes.into_iter().collect();
+        unique.into_iter().filter(|hash| !self.contains(*hash)).collect()
+    }
+
+    /// Opens a file for reading.
+    pub fn read(&self, hash: BlobHash) -> io::Result<File> {
+        File::open(self.path(hash))
+    }
+
+    /// Reads a small file whole. Longer than `max` bytes is an error.
+    pub fn read_small(&self, hash: BlobHash, max: u64) -> io::Result<Vec<u8>> {
+        match self.len_of(hash) {
+            Some(len) if len <= max => fs::read(self.path(hash)),
+            Some(len) => {
+                Err(io::Error::other(format!("the file has {len} bytes, more than {max}")))
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Begins to receive a file. If an earlier attempt broke off, it goes on there
+    /// ([`Receiving::offset`]).
+    pub fn receive(self: &Arc<Self>, blob: Blob) -> Result<Receiving, ReceiveError> {
+        Receiving::begin(self.clone(), blob)
+    }
+
+    /// Keeps bytes that are in memory.
+    pub fn put_bytes(self: &Arc<Self>, bytes: &[u8]) -> Result<Blob, ReceiveError> {
+        let blob = Blob { hash: BlobHash::of(bytes), len: bytes.len() as u64 };
+        self.put_known(blob, bytes)?;
+        Ok(blob)
+    }
+
+    /// Keeps bytes that should have this hash and length.
+    pub fn put_known(self: &Arc<Self>, blob: Blob, bytes: &[u8]) -> Result<(), ReceiveError> {
+        if self.len_of(blob.hash) == Some(blob.len) {
+            return Ok(());
+        }
+        let mut receiving = Receiving::begin_anew(self.clone(), blob)?;
+        receiving.write(bytes)?;
+        receiving.finish()
+    }
+
+    /// Keeps the file from being collected, whether it is there already or not.
+    pub fn pin(self: &Arc<Self>, hash: BlobHash) -> Pin {
+        *self.lock().pins.entry(hash).or_default() += 1;
+        Pin { store: self.clone(), hash }
+    }
+
+    /// Removes the files that have not been used for the longest time until the rest is at most
+    /// `keep_bytes` long. Pinned files, those that `wanted` names, and those younger than
+    /// `min_age` stay. Also removes what has been arriving for longer than a day.
+    pub fn collect(
+        &self,
+        keep_bytes: u64,
+        min_age: Duration,
+        wanted: impl Fn(BlobHash) -> bool,
+    ) -> io::Result<Collected> {
+        self.collect_arriving()?;
+        let mut files = self.files()?;
+        files.sort_unstable_by_key(|(used, _, _)| *used);
+        let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
+        let now = SystemTime::now();
+        let mut collected = Collected::default();
+        for (used, len, hash) in files {
+            let young = now.duration_since(used).unwrap_or_default() < min_age;
+            if total <= keep_bytes || young {
+                break;
+            }
+            if wanted(hash) || self.lock().pins.contains_key(&hash) {
+                continue;
+            }
+            fs::remove_file(self.path(hash))?;
+            total -= len;
+            collected.files += 1;
+            collected.bytes += len;
+        }
+        Ok(collected)
+    }
+
+    /// Notes that the file was used now, for [`Store::collect`].
+    pub fn touch(&self, hash: BlobHash) -> io::Result<()> {
+        File::open(self.path(hash))?.set_modified(SystemTime::now())
+    }
+
+    /// All files: when each was used last, its length, its hash.
+    fn files(&self) -> io::Result<Vec<(SystemTime, u64, BlobHash)>> {
+        let mut files = Vec::new();
+        for shard in fs::read_dir(self.root.join(BLOBS))? {
+            for entry in fs::read_dir(shard?.path())? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if let Some(hash) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                    files.push((metadata.modified()?, metadata.len(), hash));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn collect_arriving(&self) -> io::Result<()> {
+        const STALE: Duration = Duration::from_secs(24 * 3600);
+        for entry in fs::read_dir(self.root.join(ARRIVING))? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age > STALE && !self.lock().arriving.contains(&entry.path()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A path to receive a file at: the one that an attempt which broke off left, unless somebody
+    /// is writing there or the caller wants to begin anew.
+    pub(crate) fn claim(&self, hash: BlobHash, anew: bool) -> PathBuf {
+        let mut state = self.lock();
+        let resumable = self.root.join(ARRIVING).join(hash.to_hex());
+        if !anew && state.arriving.insert(resumable.clone()) {
+            return resumable;
+        }
+        state.scratch_names += 1;
+        let name = format!("{}.{}.{}", hash.to_hex(), std::process::id(), state.scratch_names);
+        let path = self.root.join(ARRIVING).join(name);
+        state.arriving.insert(path.clone());
+        path
+    }
+
+    pub(crate) fn unclaim(&self, path: &Path) {
+        self.lock().arriving.remove(path);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut state = self.store.lock();
+        if let Some(count) = state.pins.get_mut(&self.hash) {
+            *count -= 1;
+            if *count == 0 {
+                state.pins.remove(&self.hash);
+            }
+        }
+    }
+}

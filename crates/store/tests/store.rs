@@ -1,0 +1,165 @@
+//! What a store promises.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grange_protocol::BlobHash;
+use grange_protocol::file::Blob;
+use grange_store::{Collected, ReceiveError, Store};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+fn store() -> (Arc<Store>, TempDir) {
+    let dir = TempDir::new().unwrap();
+    (Arc::new(Store::open(dir.path()).unwrap()), dir)
+}
+
+fn blob(bytes: &[u8]) -> Blob {
+    Blob { hash: BlobHash::of(bytes), len: bytes.len() as u64 }
+}
+
+fn arriving(dir: &TempDir) -> usize {
+    fs::read_dir(dir.path().join("arriving")).unwrap().count()
+}
+
+#[test]
+fn what_is_put_is_there_under_its_hash_and_cannot_be_written() {
+    let (store, dir) = store();
+    let hello = store.put_bytes(b"hello").unwrap();
+    assert_eq!(hello, blob(b"hello"));
+    assert_eq!(store.len_of(hello.hash), Some(5));
+    assert_eq!(store.read_small(hello.hash, 5).unwrap(), b"hello");
+    assert!(store.read_small(hello.hash, 4).is_err());
+    assert!(fs::metadata(store.path(hello.hash)).unwrap().permissions().readonly());
+    assert_eq!(store.put_bytes(b"hello").unwrap(), hello);
+    assert_eq!(arriving(&dir), 0);
+    let gone = BlobHash::of(b"gone");
+    assert_eq!(store.missing([gone, hello.hash, gone]), [gone]);
+}
+
+#[test]
+fn false_bytes_never_get_the_name() {
+    let (store, dir) = store();
+    let wanted = blob(b"right");
+    let mut receiving = store.receive(wanted).unwrap();
+    receiving.write(b"wrong").unwrap();
+    assert!(matches!(receiving.finish(), Err(ReceiveError::Hash)));
+    assert!(!store.contains(wanted.hash));
+    assert_eq!(arriving(&dir), 0, "false bytes are not kept to go on with");
+
+    let mut receiving = store.receive(wanted).unwrap();
+    assert!(matches!(receiving.write(b"right and more"), Err(ReceiveError::Length { .. })));
+    drop(receiving);
+    let mut receiving = store.receive(wanted).unwrap();
+    receiving.write(b"rig").unwrap();
+    assert!(matches!(receiving.finish(), Err(ReceiveError::Length { expected: 5, got: 3 })));
+    assert!(!store.contains(wanted.hash));
+}
+
+#[test]
+fn a_transfer_that_broke_goes_on_where_it_broke() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut receiving = store.receive(wanted).unwrap();
+    receiving.write(b"0123").unwrap();
+    drop(receiving);
+    let reopened = Arc::new(Store::open(dir.path()).unwrap());
+    let mut receiving = reopened.receive(wanted).unwrap();
+    assert_eq!(receiving.offset(), 4);
+    receiving.write(b"456789").unwrap();
+    receiving.finish().unwrap();
+    assert_eq!(reopened.read_small(wanted.hash, 10).unwrap(), b"0123456789");
+    assert_eq!(arriving(&dir), 0);
+}
+
+#[test]
+fn two_senders_of_one_file_do_not_disturb_each_other() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut first = store.receive(wanted).unwrap();
+    first.write(b"01234").unwrap();
+    let mut second = store.receive(wanted).unwrap();
+    assert_eq!(second.offset(), 0);
+    second.write(b"0123456789").unwrap();
+    second.finish().unwrap();
+    first.write(b"56789").unwrap();
+    first.finish().unwrap();
+    assert_eq!(store.read_small(wanted.hash, 10).unwrap(), b"0123456789");
+    assert_eq!(arriving(&dir), 0);
+}
+
+#[test]
+fn many_threads_commit_at_once() {
+    let (store, dir) = store();
+    std::thread::scope(|scope| {
+        for thread in 0..8u8 {
+            let store = &store;
+            scope.spawn(move || {
+                for at in 0..40u8 {
+                    store.put_bytes(&[thread % 4, at]).unwrap();
+                }
+            });
+        }
+    });
+    for thread in 0..4u8 {
+        for at in 0..40u8 {
+            assert!(store.contains(BlobHash::of(&[thread, at])));
+        }
+    }
+    assert_eq!(arriving(&dir), 0);
+}
+
+#[test]
+fn the_least_used_files_are_collected_first_and_pinned_ones_never() {
+    let (store, _dir) = store();
+    let put = |text: &str| {
+        let blob = store.put_bytes(text.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        blob.hash
+    };
+    let (oldest, old, wanted, pinned, young) =
+        (put("aaaa"), put("bbbb"), put("cccc"), put("dddd"), put("eeee"));
+    store.touch(oldest).unwrap();
+    let pin = store.pin(pinned);
+    let keep = |hash| hash == wanted;
+    assert_eq!(store.collect(20, Duration::ZERO, keep).unwrap(), Collected::default());
+    assert_eq!(
+        store.collect(10, Duration::from_secs(60), keep).unwrap(),
+        Collected::default(),
+        "all are young"
+    );
+    assert_eq!(store.collect(12, Duration::ZERO, keep).unwrap(), Collected { files: 2, bytes: 8 });
+    let left = [oldest, old, wanted, pinned, young].map(|hash| store.contains(hash));
+    assert_eq!(left, [true, false, true, true, false]);
+    drop(pin);
+    assert_eq!(store.collect(4, Duration::ZERO, keep).unwrap(), Collected { files: 2, bytes: 8 });
+    assert!(store.contains(wanted));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_arrive(
+        bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+        cuts in proptest::collection::vec(1usize..800, 0..8),
+        breaks in any::<bool>(),
+    ) {
+        let (store, _dir) = store();
+        let wanted = blob(&bytes);
+        let mut rest = &bytes[..];
+        let mut receiving = store.receive(wanted).unwrap();
+        for cut in cuts {
+            let (piece, after) = rest.split_at(cut.min(rest.len()));
+            receiving.write(piece).unwrap();
+            rest = after;
+            if breaks {
+                drop(receiving);
+                receiving = store.receive(wanted).unwrap();
+                prop_assert_eq!(receiving.offset() as usize, bytes.len() - rest.len());
+            }
+        }
+        receiving.write(rest).unwrap();
+        receiving.finish().unwrap();
+        prop_assert_eq!(fs::read(store.path(wanted.hash)).unwrap(), bytes);
+    }
+}
