@@ -1,1 +1,25 @@
+//! The coordinator: the shell around the scheduler's pure core.
+//!
+//! One loop owns the core and the journal ([`farm`]); every connection is a session of its own
+//! ([`session`]) that talks to the loop by messages. Decisions are the scheduler's, SQL is the
+//! journal's, bytes on the wire are the transport's.
+//!
+//! ```no_run
+//! # async fn example(config: grange_coordinator::Config) -> anyhow::Result<()> {
+//! let server = grange_coordinator::Server::bind(config).await?;
+//! println!("listening on {}", server.local_addr());
+//! server.shutdown().await;
+//! # Ok(()) }
+//! ```
 
+pub mod config;
+pub mod daemon;
+mod farm;
+mod journal;
+mod rate;
+mod server;
+mod session;
+mod views;
+
+pub use config::{Config, Settings};
+pub use server::Server;

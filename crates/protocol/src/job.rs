@@ -240,7 +240,7 @@ impl Work {
         }
     }
 
-    /// Frames of a task: what its progress weighs.
+    /// Frames of a task: what its progress weighs. A video weighs nothing.
     pub fn frames_of(&self, index: TaskIndex) -> u32 {
         match self {
             // One shot in chunks of one frame is nearly every job: no need to look further.
@@ -251,7 +251,17 @@ impl Work {
                 }
                 _ => 0,
             },
-            Self::Video(_) | Self::Noop(_) => 1,
+            Self::Video(_) => 0,
+            Self::Noop(_) => 1,
+        }
+    }
+
+    /// Frames of all tasks together.
+    pub fn frames(&self) -> u64 {
+        match self {
+            Self::Render(render) => render.shots.iter().map(|shot| shot.frames.len()).sum(),
+            Self::Video(_) => 0,
+            Self::Noop(noop) => u64::from(noop.tasks),
         }
     }
 

@@ -27,6 +27,9 @@ pub struct Job {
     pub outputs: u64,
     pub output_bytes: u64,
     pub cost: Cost,
+    /// Frames of all tasks, and of completed ones.
+    pub frames_total: u64,
+    pub frames_done: u64,
     /// For every agent, the tasks that failed on it.
     pub(crate) failed_on: BTreeMap<AgentId, BTreeSet<(StepIndex, u32)>>,
     /// Outputs of tasks that are not completed yet.
@@ -70,7 +73,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub(crate) fn add(&mut self, attempt: Completed) {
+    fn add(&mut self, attempt: Completed) {
         self.total_ms += u64::from(attempt.total_ms);
         self.render_ms += u64::from(attempt.render_ms);
         self.load_ms += u64::from(attempt.load_ms);
@@ -94,6 +97,7 @@ impl Job {
                 failures: BTreeMap::new(),
             })
             .collect();
+        let frames_total = spec.steps.iter().map(|step| step.work.frames()).sum();
         Self {
             spec,
             submitter,
@@ -104,6 +108,8 @@ impl Job {
             outputs: 0,
             output_bytes: 0,
             cost: Cost::default(),
+            frames_total,
+            frames_done: 0,
             failed_on: BTreeMap::new(),
             partial: BTreeMap::new(),
             names: BTreeSet::new(),
@@ -186,6 +192,12 @@ impl Job {
             counts.waiting = idle;
         }
         counts
+    }
+
+    pub(crate) fn record_completion(&mut self, task: TaskRef, cost: Completed) {
+        self.cost.add(cost);
+        let step = self.spec.step(task.step);
+        self.frames_done += step.map_or(0, |step| u64::from(step.work.frames_of(task.task)));
     }
 
     pub(crate) fn record_output(&mut self, task: TaskRef, output: &Output) {

@@ -57,7 +57,7 @@ impl State {
             Fact::StepSkipped { job, step, reason } => self.skip(*job, *step, reason)?,
             Fact::TaskCompleted { task, cost, .. } => {
                 self.close(*task, Mark::Completed)?;
-                self.job(task.job)?.cost.add(*cost);
+                self.job(task.job)?.record_completion(*task, *cost);
             }
             Fact::TaskFailed(task) => self.close(*task, Mark::Failed)?,
             Fact::AttemptFailed { task, agent, kind, reason } => {

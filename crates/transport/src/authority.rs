@@ -70,6 +70,13 @@ impl Authority {
         Ok(request.signed_by(&self.issuer).map_err(crypto)?.der().clone())
     }
 
+    /// An identity for somebody on this very machine, key and all.
+    pub fn issue(&self, peer: &Peer, farm: FarmAddress) -> Result<Identity, IdentityError> {
+        let (key, csr) = request()?;
+        let certificate = self.sign(&csr, peer)?;
+        Identity::new(self.certificate.clone(), certificate, key, farm)
+    }
+
     /// The coordinator's own identity, made anew at every start.
     pub fn coordinator(&self, farm: FarmAddress) -> Result<Identity, IdentityError> {
         let key = KeyPair::generate().map_err(crypto)?;

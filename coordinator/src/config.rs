@@ -1,0 +1,89 @@
+//! What a coordinator can be told: flags over environment over file over defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use grange_daemon::settings;
+use grange_protocol::shot::Label;
+use grange_scheduler::Timing;
+use serde::{Deserialize, Serialize};
+
+pub const DEFAULT_FILE: &str = "/etc/grange/coordinator.toml";
+/// UDP.
+pub const DEFAULT_PORT: u16 = 4747;
+
+/// The coordinator of a Grange render farm: it holds the job graph, hands tasks to agents, keeps
+/// assets and finished frames.
+#[derive(Debug, Default, clap::Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The farm's name, shown to everybody who joins [default: the host's name]
+    #[arg(long, env = "GRANGE_FARM", value_name = "NAME")]
+    pub farm: Option<String>,
+    /// The UDP address to listen on [default: [::]:4747, every interface]
+    #[arg(long, env = "GRANGE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What to write into join strings, the addresses by which others reach this host [default: its
+    /// name and its own address]
+    #[arg(long, env = "GRANGE_ADVERTISE", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub advertise: Option<Vec<String>>,
+    /// Where journal, assets, outputs and keys are kept [default: /var/lib/grange-coordinator, or
+    /// what systemd says]
+    #[arg(long, env = "GRANGE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// How long a lost agent keeps its tasks, in seconds [default: 20]
+    #[arg(long, env = "GRANGE_AGENT_GRACE_S", value_name = "SECONDS")]
+    pub agent_grace_s: Option<u64>,
+    /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
+    #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+/// Settings, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub farm: Label,
+    pub listen: SocketAddr,
+    pub advertise: Option<Vec<String>>,
+    pub state_dir: PathBuf,
+    pub timing: Timing,
+    pub log: String,
+}
+
+impl Settings {
+    /// These over the file, over the defaults.
+    pub fn resolve(&self, file: Option<&Path>) -> anyhow::Result<Config> {
+        let merged = settings::layered(self, file, Path::new(DEFAULT_FILE))?;
+        let defaults = Timing::default();
+        let farm = merged.farm.unwrap_or_else(host_name);
+        Ok(Config {
+            farm: farm.parse().with_context(|| format!("the farm cannot be called `{farm}`"))?,
+            listen: merged.listen.unwrap_or_else(|| SocketAddr::from(([0; 16], DEFAULT_PORT))),
+            advertise: merged.advertise.map(|list| checked_addresses(&list)).transpose()?,
+            state_dir: merged
+                .state_dir
+                .unwrap_or_else(|| settings::state_dir("grange-coordinator")),
+            timing: Timing {
+                agent_grace_ms: merged.agent_grace_s.map_or(20_000, |seconds| seconds * 1000),
+                ..defaults
+            },
+            log: merged.log.unwrap_or_else(|| "info".into()),
+        })
+    }
+}
+
+fn checked_addresses(list: &[String]) -> anyhow::Result<Vec<String>> {
+    for address in list {
+        let good = address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        anyhow::ensure!(good, "`{address}` in `advertise` is not HOST:PORT");
+    }
+    Ok(list.to_vec())
+}
+
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".into() } else { name }
+}

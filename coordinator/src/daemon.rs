@@ -1,0 +1,54 @@
+//! `grange-coordinator`, the program.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::Parser;
+use grange_daemon::signals::StopSignals;
+use grange_daemon::{logging, notify};
+
+use crate::config::Settings;
+use crate::server::Server;
+
+#[derive(Debug, Parser)]
+#[command(name = "grange-coordinator", version, about, long_about = None)]
+pub struct Args {
+    /// The configuration file [default: /etc/grange/coordinator.toml, if it is there]
+    #[arg(long, short, env = "GRANGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Runs until it is told to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.settings.resolve(args.config.as_deref())?;
+    logging::init(&config.log);
+    let mut signals = StopSignals::catch()?;
+    let farm = config.farm.clone();
+    let server = Server::bind(config).await?;
+    tracing::info!("farm {farm} listens on {}", server.local_addr());
+    tracing::info!("admin identity: {}", server.admin_identity().display());
+    notify::ready(&format!("farm {farm} on {}", server.local_addr()));
+    let last_beat = AtomicU64::new(0);
+    tokio::select! {
+        () = signals.next() => {}
+        () = notify::watchdog(|| async {
+            let beat = server.heartbeats();
+            last_beat.swap(beat, Ordering::Relaxed) != beat
+        }) => {}
+    }
+    tracing::info!("stopping");
+    notify::stopping("writing a snapshot");
+    tokio::select! {
+        () = server.shutdown() => {}
+        () = signals.next() => {}
+    }
+    Ok(())
+}
+
+/// One line, with the causes after it.
+#[expect(clippy::print_stderr, reason = "the program's last words, where a person looks for them")]
+pub fn print_error(error: &anyhow::Error) {
+    eprintln!("grange-coordinator: {error:#}");
+}

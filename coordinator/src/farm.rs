@@ -1,0 +1,463 @@
+//! The coordinator's one loop: receive → handle → append facts → run commands.
+//!
+//! Everything that anybody learns from here was made durable first: answers, assignments and
+//! notices to watchers leave only after the facts behind them are in the journal. One append takes
+//! all that happened meanwhile (group commit).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use grange_daemon::clock::Clock;
+use grange_protocol::agent::{
+    AgentHello, AttemptEnded, FromAgent, HostLoad, Outcome, TaskProgress, ToAgent, Welcome,
+};
+use grange_protocol::shot::Label;
+use grange_protocol::view::{OutputView, WatchEvent};
+use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
+use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::journal::{AttemptLog, Journal};
+use crate::rate::Rate;
+
+/// Inputs that wait for the loop. Full, it blocks whoever brings more.
+const INPUTS: usize = 4_096;
+/// Inputs that one turn of the loop takes.
+const INPUTS_PER_TURN: usize = 1_024;
+/// Events that a watcher may be behind before it is told the present state instead.
+const WATCH_BACKLOG: usize = 4_096;
+/// How often watchers hear of progress.
+const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+/// Facts between two snapshots.
+const SNAPSHOT_EVERY: u64 = 100_000;
+const HEARTBEAT_MS: u32 = 2_000;
+
+/// Runs between two turns of the loop.
+pub(crate) type Look = Box<dyn FnOnce(&mut Farm) + Send>;
+
+/// What enters the loop.
+pub(crate) enum Input {
+    /// An event whose answer somebody awaits.
+    Ask {
+        make: Box<dyn FnOnce(RequestId) -> Event + Send>,
+        reply: oneshot::Sender<Answer>,
+    },
+    /// A look at the farm, or at what the loop keeps beside it.
+    Look(Look),
+    AgentJoined {
+        agent: AgentId,
+        link: AgentLink,
+        hello: Box<AgentHello>,
+    },
+    AgentGone {
+        agent: AgentId,
+        link: u64,
+    },
+    FromAgent {
+        agent: AgentId,
+        link: u64,
+        messages: Vec<FromAgent>,
+    },
+    Stop(oneshot::Sender<()>),
+}
+
+/// What goes to an agent.
+pub(crate) enum Outgoing {
+    Welcome(Welcome),
+    Message(ToAgent),
+}
+
+/// The loop's end of an agent's connection.
+pub(crate) struct AgentLink {
+    /// Tells an agent's connections apart.
+    pub(crate) id: u64,
+    pub(crate) outgoing: mpsc::Sender<Outgoing>,
+    pub(crate) connection: grange_transport::Connection,
+    pub(crate) load: HostLoad,
+    pub(crate) last_seen: Millis,
+}
+
+/// All that the loop owns.
+pub(crate) struct Farm {
+    pub(crate) name: Label,
+    pub(crate) core: Core,
+    pub(crate) links: BTreeMap<AgentId, AgentLink>,
+    pub(crate) progress: HashMap<LeaseId, TaskProgress>,
+    pub(crate) rates: BTreeMap<JobId, Rate>,
+    pub(crate) watchers: broadcast::Sender<Arc<WatchEvent>>,
+    clock: Clock,
+    journal: Box<dyn Journal>,
+    logs: Vec<AttemptLog>,
+    looks: Vec<Look>,
+    asking: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    last_request: u64,
+    dirty: Dirty,
+    facts_since_snapshot: u64,
+    heart: Arc<AtomicU64>,
+}
+
+/// What watchers have not been told yet.
+#[derive(Default)]
+struct Dirty {
+    jobs: BTreeSet<JobId>,
+    tasks: BTreeSet<TaskRef>,
+    agents: BTreeSet<AgentId>,
+}
+
+/// How everybody else reaches the loop.
+#[derive(Clone)]
+pub(crate) struct FarmHandle {
+    inputs: mpsc::Sender<Input>,
+    heart: Arc<AtomicU64>,
+}
+
+/// The loop has ended: the coordinator is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("the coordinator is stopping")]
+pub(crate) struct Stopped;
+
+impl FarmHandle {
+    /// An event, and the core's answer to it, after it is durable.
+    pub(crate) async fn ask(
+        &self,
+        make: impl FnOnce(RequestId) -> Event + Send + 'static,
+    ) -> Result<Answer, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Ask { make: Box::new(make), reply }).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// A look at the farm, between two turns of the loop.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Farm) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |farm: &mut Farm| drop(reply.send(look(farm))));
+        self.send(Input::Look(look)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    pub(crate) async fn send(&self, input: Input) -> Result<(), Stopped> {
+        self.inputs.send(input).await.map_err(|_| Stopped)
+    }
+
+    /// Ends the loop after a last snapshot.
+    pub(crate) async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.send(Input::Stop(reply)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// Counts the loop's turns, also while it waits for a full disk.
+    pub(crate) fn heartbeats(&self) -> u64 {
+        self.heart.load(Ordering::Relaxed)
+    }
+}
+
+impl Farm {
+    /// Starts the loop on what the journal remembers.
+    pub(crate) fn start(
+        name: Label,
+        state: State,
+        journal: Box<dyn Journal>,
+        timing: Timing,
+    ) -> FarmHandle {
+        let clock = Clock::start();
+        let core = Core::start(state, Millis(clock.now_ms()), timing);
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        let heart = Arc::new(AtomicU64::new(0));
+        let farm = Self {
+            name,
+            core,
+            links: BTreeMap::new(),
+            progress: HashMap::new(),
+            rates: BTreeMap::new(),
+            watchers: broadcast::channel(WATCH_BACKLOG).0,
+            clock,
+            journal,
+            logs: Vec::new(),
+            looks: Vec::new(),
+            asking: BTreeMap::new(),
+            last_request: 0,
+            dirty: Dirty::default(),
+            facts_since_snapshot: 0,
+            heart: heart.clone(),
+        };
+        tokio::spawn(farm.run(receiver));
+        FarmHandle { inputs, heart }
+    }
+
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut batch = Vec::with_capacity(INPUTS_PER_TURN);
+        let mut publish = tokio::time::interval(PUBLISH_EVERY);
+        publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stop = None;
+        while stop.is_none() {
+            let deadline = self.core.next_deadline().map(|at| self.clock.instant_at(at.0));
+            tokio::select! {
+                taken = inputs.recv_many(&mut batch, INPUTS_PER_TURN) => if taken == 0 { break },
+                () = sleep_until(deadline) => {}
+                _ = publish.tick() => {
+                    self.heart.fetch_add(1, Ordering::Relaxed);
+                    self.publish();
+                    continue;
+                }
+            }
+            if batch.is_empty() {
+                self.core.handle(self.now(), Event::Tick);
+            }
+            for input in batch.drain(..) {
+                if let Some(reply) = self.take(input) {
+                    stop = Some(reply);
+                }
+            }
+            self.commit().await;
+            self.run_commands();
+            for look in std::mem::take(&mut self.looks) {
+                look(&mut self);
+            }
+        }
+        self.snapshot().await;
+        if let Some(reply) = stop {
+            let _ = reply.send(());
+        }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        Millis(self.clock.now_ms())
+    }
+
+    /// Takes one input. Returns whom to tell if it is the last.
+    fn take(&mut self, input: Input) -> Option<oneshot::Sender<()>> {
+        let now = self.now();
+        match input {
+            Input::Ask { make, reply } => {
+                self.last_request += 1;
+                let request = RequestId(self.last_request);
+                self.asking.insert(request, reply);
+                self.core.handle(now, make(request));
+            }
+            Input::Look(look) => self.looks.push(look),
+            Input::AgentJoined { agent, link, hello } => {
+                if let Some(old) = self.links.insert(agent, link) {
+                    old.connection
+                        .close(grange_transport::close_code::REPLACED, b"connected again");
+                }
+                self.core.handle(now, Event::AgentJoined { agent, hello });
+            }
+            Input::AgentGone { agent, link } => {
+                if self.links.get(&agent).is_some_and(|current| current.id == link) {
+                    self.links.remove(&agent);
+                    self.core.handle(now, Event::AgentGone { agent });
+                }
+            }
+            Input::FromAgent { agent, link, messages } => {
+                let current = self.links.get_mut(&agent).filter(|current| current.id == link);
+                if let Some(current) = current {
+                    current.last_seen = now;
+                    for message in messages {
+                        self.take_from_agent(now, agent, message);
+                    }
+                }
+            }
+            Input::Stop(reply) => return Some(reply),
+        }
+        None
+    }
+
+    fn take_from_agent(&mut self, now: Millis, agent: AgentId, message: FromAgent) {
+        match message {
+            FromAgent::Heartbeat(load) => {
+                if let Some(link) = self.links.get_mut(&agent) {
+                    link.load = load;
+                }
+                self.dirty.agents.insert(agent);
+            }
+            FromAgent::Progress(progress) => {
+                let lease = self.core.leases().get(progress.lease);
+                if let Some(lease) = lease.filter(|lease| lease.agent == agent) {
+                    self.dirty.tasks.insert(lease.task);
+                    self.dirty.jobs.insert(lease.task.job);
+                    self.progress.insert(progress.lease, progress);
+                }
+            }
+            FromAgent::Ended(AttemptEnded { lease, task, outcome, log }) => {
+                self.progress.remove(&lease);
+                if !log.is_empty() {
+                    let failed = matches!(outcome, Outcome::Failed(_));
+                    self.logs.push(AttemptLog { task, agent, failed, at: now, text: log });
+                }
+                self.core.handle(now, Event::Ended { agent, lease, task, outcome });
+            }
+            FromAgent::Returned(leases) => {
+                for lease in &leases {
+                    self.progress.remove(lease);
+                }
+                self.core.handle(now, Event::Returned { agent, leases });
+            }
+            FromAgent::Draining => self.core.handle(now, Event::AgentDraining { agent }),
+        }
+    }
+
+    /// Makes what happened durable. While the disk is full, nothing else happens.
+    async fn commit(&mut self) {
+        let facts = self.core.take_facts();
+        let logs = std::mem::take(&mut self.logs);
+        if facts.is_empty() && logs.is_empty() {
+            return;
+        }
+        let first = loop {
+            match self.journal.append(&facts, &logs).await {
+                Ok(first) => break first,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.heart.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        };
+        self.learn(first, &facts);
+        self.facts_since_snapshot += facts.len() as u64;
+        if self.facts_since_snapshot >= SNAPSHOT_EVERY {
+            self.snapshot().await;
+        }
+    }
+
+    async fn snapshot(&mut self) {
+        self.facts_since_snapshot = 0;
+        if let Err(error) = self.journal.snapshot(self.core.state()).await {
+            tracing::error!("no snapshot: {error}");
+        }
+    }
+
+    /// What watchers and statistics take from facts.
+    fn learn(&mut self, first: u64, facts: &[Recorded]) {
+        for (cursor, recorded) in (first..).zip(facts) {
+            match &recorded.fact {
+                Fact::OutputStored { task, output } => {
+                    let output = OutputView {
+                        cursor,
+                        step: task.step,
+                        task: task.task,
+                        output: output.clone(),
+                    };
+                    self.tell(WatchEvent::Output { job: task.job, output });
+                }
+                Fact::TaskCompleted { task, .. } => {
+                    let step = self
+                        .core
+                        .state()
+                        .jobs
+                        .get(&task.job)
+                        .and_then(|job| job.spec.step(task.step));
+                    let frames = step.map_or(0, |step| u64::from(step.work.frames_of(task.task)));
+                    if let Some(rate) = self.rates.get_mut(&task.job) {
+                        rate.add(recorded.at, frames);
+                    }
+                }
+                Fact::JobRetried(job) => drop(self.rates.remove(job)),
+                _ => {}
+            }
+        }
+    }
+
+    fn run_commands(&mut self) {
+        while let Some(command) = self.core.next_command() {
+            match command {
+                Command::Welcome { agent, epoch, drop } => {
+                    let farm = self.name.clone();
+                    let welcome = Welcome { farm, agent, epoch, drop, heartbeat_ms: HEARTBEAT_MS };
+                    self.send(agent, Outgoing::Welcome(welcome));
+                }
+                Command::Assign { agent, assignment } => {
+                    let now = self.now();
+                    self.rates.entry(assignment.task.job).or_insert_with(|| Rate::begin(now));
+                    self.send(agent, Outgoing::Message(ToAgent::Assign(*assignment)));
+                }
+                Command::Recall { agent, lease } => {
+                    self.send(agent, Outgoing::Message(ToAgent::Recall(lease)));
+                }
+                Command::Revoke { agent, lease } => {
+                    self.progress.remove(&lease);
+                    self.send(agent, Outgoing::Message(ToAgent::Revoke(lease)));
+                }
+                Command::Settle { agent, lease } => {
+                    self.send(agent, Outgoing::Message(ToAgent::Settled(lease)));
+                }
+                Command::Answer { request, answer } => {
+                    if let Some(reply) = self.asking.remove(&request) {
+                        let _ = reply.send(answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An agent that does not keep up is cut off; it comes back and says what it holds.
+    fn send(&self, agent: AgentId, message: Outgoing) {
+        if let Some(link) = self.links.get(&agent)
+            && link.outgoing.try_send(message).is_err()
+        {
+            tracing::warn!("agent {agent} does not keep up with its messages and is cut off");
+            link.connection.close(grange_transport::close_code::PROTOCOL, b"too slow");
+        }
+    }
+
+    /// Tells watchers what has changed, a few times a second.
+    fn publish(&mut self) {
+        let changes = self.core.take_changes();
+        let dirty = std::mem::take(&mut self.dirty);
+        self.forget_ended_jobs(&changes.jobs);
+        if self.watchers.receiver_count() == 0 {
+            return;
+        }
+        for task in changes.tasks.into_iter().chain(dirty.tasks) {
+            if let Some(view) = self.task_view(task) {
+                self.tell(WatchEvent::Task { job: task.job, task: view });
+            }
+        }
+        let jobs: BTreeSet<JobId> = changes.jobs.into_iter().chain(dirty.jobs).collect();
+        for job in &jobs {
+            if let Some(view) = self.job_view(*job) {
+                self.tell(WatchEvent::Job(view));
+            }
+        }
+        let agents: BTreeSet<AgentId> = changes.agents.into_iter().chain(dirty.agents).collect();
+        for agent in agents {
+            if let Some(view) = self.agent_view(agent) {
+                self.tell(WatchEvent::Agent(view));
+            }
+        }
+        if !jobs.is_empty() {
+            self.tell(WatchEvent::Farm(self.farm_view()));
+        }
+    }
+
+    fn tell(&self, event: WatchEvent) {
+        if self.watchers.receiver_count() > 0 {
+            let _ = self.watchers.send(Arc::new(event));
+        }
+    }
+
+    fn forget_ended_jobs(&mut self, changed: &BTreeSet<JobId>) {
+        let leases = self.core.leases();
+        self.progress.retain(|lease, _| leases.get(*lease).is_some());
+        for job in changed {
+            let ended = self.core.job_state(*job).is_none_or(|state| state.is_final());
+            if ended {
+                self.rates.remove(job);
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<std::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,177 @@
+//! The daemon as a value: bind, serve, shut down.
+
+use std::fs::{self, DirBuilder, File};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use grange_protocol::client::Role;
+use grange_protocol::{AgentId, BlobHash};
+use grange_scheduler::{Answer, Event, TokenHash};
+use grange_store::Store;
+use grange_transport::identity::FarmAddress;
+use grange_transport::{Authority, Identity, Listener, Peer};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::config::{Config, host_name};
+use crate::farm::{Farm, FarmHandle};
+use crate::journal::{Journal, Sqlite};
+use crate::session::{self, Shared};
+
+/// Transfers that are under way at once.
+const TRANSFERS: usize = 64;
+
+/// A running coordinator. Dropped, it goes on until its runtime ends; [`Server::shutdown`] ends it
+/// properly.
+pub struct Server {
+    farm: FarmHandle,
+    listener: Listener,
+    local_addr: SocketAddr,
+    admin: PathBuf,
+    accepting: JoinHandle<()>,
+    _lock: File,
+}
+
+impl Server {
+    /// Opens the state directory, replays the journal, listens. On the first start it makes the
+    /// farm's CA, and an admin identity for this host in `STATE/admin`.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let state_dir = &config.state_dir;
+        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(|| {
+            format!("the state directory {} cannot be made", state_dir.display())
+        })?;
+        let lock = lock(state_dir)?;
+        let authority = Authority::open(state_dir, &config.farm)?;
+        let store =
+            Arc::new(Store::open(&state_dir.join("store")).context("the store cannot be opened")?);
+        let (journal, state) = Sqlite::open(&state_dir.join("journal.sqlite")).await?;
+        let archive = journal.archive();
+        let own = authority
+            .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
+        let listener = Listener::bind(config.listen, &own)?;
+        let local_addr = listener.local_addr().context("the socket has no address")?;
+        let farm = Farm::start(config.farm.clone(), state, Box::new(journal), config.timing);
+        let admin = state_dir.join("admin");
+        let address = FarmAddress {
+            name: config.farm.clone(),
+            addresses: vec![reachable(local_addr).to_string()],
+        };
+        ensure_admin(&farm, &authority, &admin, address).await?;
+        let addresses = config.advertise.clone().unwrap_or_else(|| advertised(local_addr));
+        let shared = Arc::new(Shared {
+            farm: farm.clone(),
+            store,
+            archive,
+            authority,
+            name: config.farm,
+            addresses,
+            transfers: Semaphore::new(TRANSFERS),
+        });
+        let accepting = tokio::spawn(accept(shared, listener.clone()));
+        Ok(Self { farm, listener, local_addr, admin, accepting, _lock: lock })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The directory of the admin identity of this host.
+    pub fn admin_identity(&self) -> &Path {
+        &self.admin
+    }
+
+    /// Counts the turns of the coordinator's loop. While it grows, the coordinator is alive.
+    pub fn heartbeats(&self) -> u64 {
+        self.farm.heartbeats()
+    }
+
+    /// Stops listening, writes a snapshot, says goodbye. Agents go on rendering and come back.
+    pub async fn shutdown(self) {
+        self.farm.stop().await;
+        self.listener.close();
+        self.accepting.abort();
+        self.listener.wait_idle().await;
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: Listener) {
+    while let Some(knock) = listener.knock().await {
+        tokio::spawn(session::serve(shared.clone(), knock));
+    }
+}
+
+/// One coordinator per state directory.
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file =
+        File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(
+        || {
+            format!(
+                "another coordinator is using {}: stop it, or give this one another --state-dir",
+                state_dir.display()
+            )
+        },
+    )?;
+    Ok(file)
+}
+
+/// Keeps an identity for the host's owner, who could read the CA's key anyway.
+async fn ensure_admin(
+    farm: &FarmHandle,
+    authority: &Authority,
+    dir: &Path,
+    address: FarmAddress,
+) -> anyhow::Result<()> {
+    if let Ok(mut identity) = Identity::load(dir) {
+        if BlobHash::of(&identity.ca) == authority.hash() {
+            identity.farm = address;
+            identity.save(dir)?;
+            return Ok(());
+        }
+        fs::remove_dir_all(dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
+    }
+    let peer = Peer {
+        id: AgentId(Uuid::now_v7()),
+        role: Role::Admin,
+        name: format!("admin@{}", host_name()).parse()?,
+    };
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let token = TokenHash::of(&secret);
+    let expires_at = grange_protocol::Millis(u64::MAX);
+    farm.ask(move |request| Event::CreateToken { request, token, role: Role::Admin, expires_at })
+        .await?;
+    let (identity, name) = (peer.id, peer.name.clone());
+    match farm.ask(move |request| Event::Enrol { request, token, identity, name }).await? {
+        Answer::Enrolled(_) => Ok(authority.issue(&peer, address)?.save(dir)?),
+        other => anyhow::bail!("no admin identity could be made: {other:?}"),
+    }
+}
+
+/// Where this host reaches what listens on `local`.
+fn reachable(local: SocketAddr) -> SocketAddr {
+    match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, local.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, local.port()).into(),
+        _ => local,
+    }
+}
+
+/// Where others probably reach it: by the host's name, and by the address that faces the network.
+fn advertised(local: SocketAddr) -> Vec<String> {
+    if !local.ip().is_unspecified() {
+        return vec![local.to_string()];
+    }
+    let port = local.port();
+    // Nothing is sent: connecting a UDP socket only asks the kernel for a route.
+    let facing = std::net::UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()))
+        .ok()
+        .map(|address| SocketAddr::new(address.ip(), port).to_string());
+    [Some(format!("{}:{port}", host_name())), facing].into_iter().flatten().collect()
+}

@@ -1,0 +1,209 @@
+//! Questions and wishes of people: one request, one response.
+
+use std::sync::Arc;
+
+use grange_protocol::client::{
+    JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role,
+};
+use grange_protocol::job::Work;
+use grange_protocol::join::JoinString;
+use grange_protocol::limits::{MANIFEST_ENTRIES_MAX, MANIFEST_MAX};
+use grange_protocol::shot::Label;
+use grange_protocol::view::LogView;
+use grange_protocol::{
+    BlobHash, JobId, JobSpec, Manifest, Refusal, RefusalCode, Submission, codec,
+};
+use grange_scheduler::{Answer, Event, TokenHash};
+use grange_store::Store;
+use grange_transport::Peer;
+use tokio::task::spawn_blocking;
+
+use super::watch::unknown_job_response;
+use super::{Shared, forbidden, stopping};
+
+/// A join token lives at least and at most so long, in seconds.
+const TOKEN_TTL_S: std::ops::RangeInclusive<u32> = 10..=7 * 24 * 3600;
+
+pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) -> Response {
+    if !may(peer.role, &request) {
+        return Response::Refused(forbidden(peer.role));
+    }
+    let response = match request {
+        Request::MissingBlobs(hashes) => missing_blobs(shared, hashes).await,
+        Request::Submit(submission) => submit(shared, peer.name.clone(), *submission).await,
+        Request::Jobs => shared.farm.look(|farm| Response::Jobs(farm.job_views())).await.ok(),
+        Request::Job(job) => job_detail(shared, job).await,
+        Request::Act { job, action } => act(shared, job, action).await,
+        Request::Agents => shared.farm.look(|farm| Response::Agents(farm.agent_views())).await.ok(),
+        Request::Outputs(query) => outputs(shared, query).await,
+        Request::Logs(query) => logs(shared, query).await,
+        Request::CreateToken { role, ttl_s } => create_token(shared, role, ttl_s).await,
+        Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
+    };
+    response.unwrap_or_else(|| Response::Refused(stopping()))
+}
+
+fn may(role: Role, request: &Request) -> bool {
+    match role {
+        Role::Admin => true,
+        Role::Submitter => !matches!(request, Request::CreateToken { .. }),
+        // A video's agent asks for the frames.
+        Role::Agent => matches!(request, Request::Outputs(_)),
+    }
+}
+
+async fn missing_blobs(shared: &Shared, hashes: Vec<BlobHash>) -> Option<Response> {
+    if hashes.len() > MANIFEST_ENTRIES_MAX {
+        return Some(invalid("too many files at once"));
+    }
+    let store = shared.store.clone();
+    spawn_blocking(move || Response::MissingBlobs(store.missing(hashes))).await.ok()
+}
+
+async fn submit(shared: &Shared, submitter: Label, submission: Submission) -> Option<Response> {
+    let queue_anyway = submission.queue_anyway;
+    let spec = match submission.plan() {
+        Ok(spec) => spec,
+        Err(problem) => return Some(invalid(&problem)),
+    };
+    let store = shared.store.clone();
+    let checked = spawn_blocking(move || check_files(&store, &spec).map(|()| spec)).await.ok()?;
+    let spec = match checked {
+        Ok(spec) => Box::new(spec),
+        Err(refusal) => return Some(Response::Refused(refusal)),
+    };
+    let answer = shared
+        .farm
+        .ask(move |request| Event::Submit { request, submitter, spec, queue_anyway })
+        .await;
+    Some(match answer.ok()? {
+        Answer::Submitted(job) => Response::Submitted(job),
+        Answer::Refused(refusal) => Response::Refused(refusal),
+        other => invalid(&format!("unexpected answer {other:?}")),
+    })
+}
+
+/// Every file that the job names must be there before the job is.
+fn check_files(store: &Store, spec: &JobSpec) -> Result<(), Refusal> {
+    let Some(hash) = spec.manifest else { return Ok(()) };
+    let missing = |what: &str| Refusal::new(RefusalCode::MissingBlobs, what);
+    let bytes = store
+        .read_small(hash, MANIFEST_MAX)
+        .map_err(|_| missing("the farm does not have the job's manifest: send it first"))?;
+    let manifest: Manifest = codec::decode(&bytes).map_err(|error| {
+        Refusal::new(RefusalCode::Invalid, format!("the manifest is bad: {error}"))
+    })?;
+    for step in &spec.steps {
+        if let Work::Render(render) = &step.work
+            && manifest.get(&render.blend).is_none()
+        {
+            let message = format!("the manifest does not name {}", render.blend);
+            return Err(Refusal::new(RefusalCode::Invalid, message));
+        }
+    }
+    let lacking =
+        manifest.entries().iter().find(|entry| store.len_of(entry.blob) != Some(entry.len));
+    match lacking {
+        Some(entry) => {
+            Err(missing(&format!("the farm does not have {}: send it first", entry.path)))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn job_detail(shared: &Shared, job: JobId) -> Option<Response> {
+    let detail = shared.farm.look(move |farm| farm.job_detail(job)).await.ok()?;
+    Some(match detail {
+        Some(detail) => Response::Job(Box::new(detail)),
+        None => unknown_job_response(job),
+    })
+}
+
+async fn act(shared: &Shared, job: JobId, action: JobAction) -> Option<Response> {
+    let answer = shared.farm.ask(move |request| Event::Act { request, job, action }).await.ok()?;
+    Some(match answer {
+        Answer::Refused(refusal) => Response::Refused(refusal),
+        _ => Response::Done,
+    })
+}
+
+async fn outputs(shared: &Shared, query: OutputsQuery) -> Option<Response> {
+    if let Some(refusal) = unknown(shared, query.job).await {
+        return Some(refusal);
+    }
+    Some(match shared.archive.outputs(query).await {
+        Ok(page) => Response::Outputs(page),
+        Err(error) => not_now(&error.to_string()),
+    })
+}
+
+async fn logs(shared: &Shared, query: LogsQuery) -> Option<Response> {
+    if let Some(refusal) = unknown(shared, query.job).await {
+        return Some(refusal);
+    }
+    let page = match shared.archive.logs(query).await {
+        Ok(page) => page,
+        Err(error) => return Some(not_now(&error.to_string())),
+    };
+    let named = shared.farm.look(move |farm| {
+        let rows = page
+            .rows
+            .into_iter()
+            .map(|row| LogView {
+                cursor: row.cursor,
+                step: row.log.task.step,
+                task: row.log.task.task,
+                agent: farm.agent_name(row.log.agent),
+                failed: row.log.failed,
+                at: row.log.at,
+                text: row.log.text,
+            })
+            .collect();
+        Response::Logs(Page { rows, next: page.next })
+    });
+    named.await.ok()
+}
+
+async fn create_token(shared: &Shared, role: Role, ttl_s: u32) -> Option<Response> {
+    if !TOKEN_TTL_S.contains(&ttl_s) {
+        return Some(invalid("a join token lives from 10 seconds to 7 days"));
+    }
+    let mut secret = [0; 16];
+    if let Err(error) = getrandom::fill(&mut secret) {
+        return Some(not_now(&format!("no random numbers: {error}")));
+    }
+    let now = shared.farm.look(|farm| farm.now()).await.ok()?;
+    let (token, expires_at) = (TokenHash::of(&secret), now + u64::from(ttl_s) * 1000);
+    let made = shared
+        .farm
+        .ask(move |request| Event::CreateToken { request, token, role, expires_at })
+        .await
+        .ok()?;
+    if let Answer::Refused(refusal) = made {
+        return Some(Response::Refused(refusal));
+    }
+    let join = JoinString {
+        addresses: shared.addresses.clone(),
+        role,
+        token: secret,
+        ca: shared.authority.hash(),
+    };
+    Some(Response::Token(JoinToken { join: join.to_string(), role, expires_at }))
+}
+
+async fn unknown(shared: &Shared, job: JobId) -> Option<Response> {
+    let known = shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job)).await;
+    match known {
+        Ok(true) => None,
+        Ok(false) => Some(unknown_job_response(job)),
+        Err(_) => Some(Response::Refused(stopping())),
+    }
+}
+
+fn invalid(message: &str) -> Response {
+    Response::Refused(Refusal::new(RefusalCode::Invalid, message))
+}
+
+fn not_now(message: &str) -> Response {
+    Response::Refused(Refusal::new(RefusalCode::NotNow, message))
+}

@@ -1,0 +1,209 @@
+//! Files in and out. See [`grange_protocol::file`] for what is said on the stream.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use grange_protocol::file::{
+    Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
+};
+use grange_protocol::limits::{BLOB_MAX, FRAME_MAX};
+use grange_protocol::stream::Open;
+use grange_protocol::{AgentId, Refusal, RefusalCode};
+use grange_scheduler::{Answer, Event};
+use grange_store::{ReceiveError, Store};
+use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, file};
+use tokio::task::spawn_blocking;
+
+use super::{Shared, reply, stopping};
+
+pub(super) async fn put_blob(
+    shared: &Arc<Shared>,
+    put: PutBlob,
+    send: SendStream,
+    recv: Receiver<Open>,
+) -> Result<(), StreamError> {
+    match receive(shared, put.blob, put.eager, send, recv).await? {
+        Received::Refused => Ok(()),
+        Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
+        Received::Stored(send) => reply(send, &PutDone::Stored).await,
+    }
+}
+
+pub(super) async fn put_output(
+    shared: &Arc<Shared>,
+    agent: AgentId,
+    put: PutOutput,
+    send: SendStream,
+    recv: Receiver<Open>,
+) -> Result<(), StreamError> {
+    let PutOutput { lease, task, output, eager } = put;
+    if !eager {
+        // Better to hear it before a gigabyte than after. The commit itself asks again.
+        let check = shared.farm.look(move |farm| farm.core.check_lease(agent, lease, task)).await;
+        if let Err(refusal) = check.unwrap_or_else(|_| Err(stopping())) {
+            return reply(send, &PutReply::Refused(refusal)).await;
+        }
+    }
+    match receive(shared, output.blob, eager, send, recv).await? {
+        Received::Refused => Ok(()),
+        Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
+        Received::Stored(send) => {
+            let answer = shared
+                .farm
+                .ask(move |request| Event::OutputReceived { request, agent, lease, task, output })
+                .await;
+            let done = match answer {
+                Ok(Answer::Committed) => PutDone::Stored,
+                Ok(Answer::Refused(refusal)) => PutDone::Refused(refusal),
+                _ => PutDone::Refused(stopping()),
+            };
+            reply(send, &done).await
+        }
+    }
+}
+
+pub(super) async fn get_blob(
+    shared: &Arc<Shared>,
+    get: GetBlob,
+    send: SendStream,
+) -> Result<(), StreamError> {
+    let _permit = shared.transfers.acquire().await;
+    let mut sender = Sender::new(send, FRAME_MAX);
+    let Some(len) = shared.store.len_of(get.hash) else {
+        let refusal =
+            Refusal::new(RefusalCode::NotFound, format!("the farm has no file {}", get.hash));
+        return sender.send(&GetReply::Refused(refusal)).await;
+    };
+    sender.send(&GetReply::Sending { len }).await?;
+    let mut send = sender.into_inner();
+    let (pieces, mut outgoing) = file::outgoing();
+    let store = shared.store.clone();
+    let reading = spawn_blocking(move || {
+        let read = || -> std::io::Result<()> {
+            let mut source = store.read(get.hash)?;
+            std::io::Seek::seek(&mut source, std::io::SeekFrom::Start(get.offset))?;
+            let mut left = len.saturating_sub(get.offset);
+            while left > 0 {
+                let mut piece = vec![0; file::PIECE_BYTES.min(left as usize)];
+                source.read_exact(&mut piece)?;
+                left -= piece.len() as u64;
+                if pieces.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = read() {
+            let _ = pieces.blocking_send(Err(error));
+        }
+    });
+    let sent = file::send(&mut send, &mut outgoing).await;
+    drop(outgoing);
+    let _ = reading.await;
+    sent
+}
+
+enum Received {
+    /// The sender has been told no and sends nothing.
+    Refused,
+    /// Something went wrong on the way; the sender waits to hear it.
+    Failed(SendStream, Refusal),
+    Stored(SendStream),
+}
+
+async fn receive(
+    shared: &Arc<Shared>,
+    blob: Blob,
+    eager: bool,
+    send: SendStream,
+    recv: Receiver<Open>,
+) -> Result<Received, StreamError> {
+    let _permit = shared.transfers.acquire().await;
+    let (mut stream, first) = recv.into_parts();
+    let mut sender = Sender::new(send, FRAME_MAX);
+    if blob.len > BLOB_MAX || (eager && blob.len > EAGER_MAX) {
+        let refusal = Refusal::new(RefusalCode::Invalid, "the file is too large");
+        if eager {
+            return Ok(Received::Failed(sender.into_inner(), refusal));
+        }
+        sender.send(&PutReply::Refused(refusal)).await?;
+        return Ok(Received::Refused);
+    }
+    if shared.store.len_of(blob.hash) == Some(blob.len) {
+        if eager {
+            // The bytes are on their way already, and not wanted.
+            let _ = stream.stop(grange_transport::close_code::DONE);
+        } else {
+            sender.send(&PutReply::Have).await?;
+        }
+        return Ok(Received::Stored(sender.into_inner()));
+    }
+    let result = if eager {
+        let bytes = file::receive_small(first.freeze(), &mut stream, blob.len as usize).await?;
+        keep_small(&shared.store, blob, bytes).await
+    } else {
+        receive_large(&shared.store, blob, first.freeze(), &mut stream, &mut sender).await?
+    };
+    let send = sender.into_inner();
+    match result {
+        Ok(()) => Ok(Received::Stored(send)),
+        Err(error) => {
+            let _ = stream.stop(grange_transport::close_code::PROTOCOL);
+            let code = match error {
+                ReceiveError::DiskFull | ReceiveError::Io(_) => RefusalCode::NotNow,
+                ReceiveError::Length { .. } | ReceiveError::Hash => RefusalCode::Invalid,
+            };
+            let refusal =
+                Refusal::new(code, format!("the coordinator could not store the file: {error}"));
+            Ok(Received::Failed(send, refusal))
+        }
+    }
+}
+
+async fn keep_small(store: &Arc<Store>, blob: Blob, bytes: Vec<u8>) -> Result<(), ReceiveError> {
+    let store = store.clone();
+    let kept = spawn_blocking(move || {
+        // Checks the length and, as it writes, the hash.
+        store.put_known(blob, &bytes)
+    });
+    kept.await.unwrap_or_else(|error| Err(ReceiveError::Io(std::io::Error::other(error))))
+}
+
+/// The outer error is the connection's, the inner one the store's.
+async fn receive_large(
+    store: &Arc<Store>,
+    blob: Blob,
+    first: Bytes,
+    stream: &mut RecvStream,
+    sender: &mut Sender<PutReply>,
+) -> Result<Result<(), ReceiveError>, StreamError> {
+    let opening = store.clone();
+    let opened = spawn_blocking(move || opening.receive(blob)).await;
+    let mut receiving = match opened {
+        Ok(Ok(receiving)) => receiving,
+        Ok(Err(error)) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(ReceiveError::Io(std::io::Error::other(error)))),
+    };
+    sender.send(&PutReply::SendFrom(receiving.offset())).await?;
+    let (pieces, mut incoming) = file::incoming();
+    let writing = spawn_blocking(move || {
+        while let Some(piece) = incoming.blocking_recv() {
+            for bytes in piece {
+                receiving.write(&bytes)?;
+            }
+        }
+        Ok(receiving)
+    });
+    let received = file::receive(first, stream, &pieces).await;
+    drop(pieces);
+    let written =
+        writing.await.unwrap_or_else(|error| Err(ReceiveError::Io(std::io::Error::other(error))));
+    let receiving = match written {
+        Ok(receiving) => receiving,
+        Err(error) => return Ok(Err(error)),
+    };
+    received?;
+    let finished = spawn_blocking(move || receiving.finish()).await;
+    Ok(finished.unwrap_or_else(|error| Err(ReceiveError::Io(std::io::Error::other(error)))))
+}

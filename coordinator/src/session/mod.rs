@@ -1,0 +1,156 @@
+//! One connection: who it is, and which of its streams may do what.
+
+mod agent;
+mod calls;
+mod files;
+mod newcomer;
+mod watch;
+
+use std::sync::Arc;
+
+use grange_protocol::client::{Response, Role};
+use grange_protocol::file::{GetReply, PutBlob, PutDone, PutOutput, PutReply};
+use grange_protocol::limits::FRAME_MAX;
+use grange_protocol::stream::Open;
+use grange_protocol::view::WatchEvent;
+use grange_protocol::{Refusal, RefusalCode};
+use grange_store::Store;
+use grange_transport::endpoint::{Accepted, Knock};
+use grange_transport::{
+    Authority, Connection, Peer, Receiver, RecvStream, SendStream, Sender, StreamError, close_code,
+};
+use tokio::sync::Semaphore;
+
+use crate::farm::FarmHandle;
+use crate::journal::Archive;
+
+/// What every session works with.
+pub(crate) struct Shared {
+    pub(crate) farm: FarmHandle,
+    pub(crate) store: Arc<Store>,
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) authority: Authority,
+    pub(crate) name: grange_protocol::shot::Label,
+    /// What join strings say.
+    pub(crate) addresses: Vec<String>,
+    /// Transfers at once; more wait.
+    pub(crate) transfers: Semaphore,
+}
+
+/// Sees one connection through, from its handshake to its end.
+pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
+    let remote = knock.remote();
+    match knock.accept().await {
+        None => tracing::debug!("a connection from {remote} did not become one"),
+        Some(Accepted::Newcomer(connection)) => {
+            if let Err(error) = newcomer::enrol(&shared, &connection).await {
+                tracing::info!("{remote} did not join: {error}");
+                connection.close(close_code::PROTOCOL, b"not enrolled");
+            }
+        }
+        Some(Accepted::Member(peer, connection)) => {
+            if is_known(&shared, &peer).await {
+                serve_member(shared, peer, connection).await;
+            } else {
+                tracing::warn!(
+                    "{remote} shows a certificate of {} that this farm does not know",
+                    peer.name
+                );
+                connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
+            }
+        }
+    }
+}
+
+async fn is_known(shared: &Shared, peer: &Peer) -> bool {
+    let (id, role) = (peer.id, peer.role);
+    let known = shared.farm.look(move |farm| {
+        farm.core.state().identities.get(&id).is_some_and(|identity| identity.role == role)
+    });
+    known.await.unwrap_or(false)
+}
+
+async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection) {
+    let peer = Arc::new(peer);
+    loop {
+        match connection.accept_bi().await {
+            Ok((send, recv)) => {
+                let (shared, peer, connection) = (shared.clone(), peer.clone(), connection.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = serve_stream(&shared, &peer, &connection, send, recv).await
+                    {
+                        tracing::debug!("a stream of {} ended: {error}", peer.name);
+                    }
+                });
+            }
+            Err(reason) => {
+                tracing::debug!("{} has gone: {reason}", peer.name);
+                return;
+            }
+        }
+    }
+}
+
+async fn serve_stream(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    connection: &Connection,
+    send: SendStream,
+    recv: RecvStream,
+) -> Result<(), StreamError> {
+    let mut recv = Receiver::<Open>::new(recv, FRAME_MAX);
+    let Some(open) = recv.recv().await? else { return Ok(()) };
+    match (open, peer.role) {
+        (Open::Control(hello), Role::Agent) => {
+            agent::serve(shared, peer.id, connection, *hello, send, recv.retype()).await
+        }
+        (Open::PutOutput(put), Role::Agent) => {
+            files::put_output(shared, peer.id, put, send, recv).await
+        }
+        (Open::GetBlob(get), _) => files::get_blob(shared, get, send).await,
+        (Open::PutBlob(put), Role::Admin | Role::Submitter) => {
+            files::put_blob(shared, put, send, recv).await
+        }
+        (Open::Call(request), _) => {
+            let response = calls::answer(shared, peer, *request).await;
+            reply(send, &response).await
+        }
+        (Open::Watch(request), Role::Admin | Role::Submitter) => {
+            watch::serve(shared, request, send, recv.retype()).await
+        }
+        (open, role) => refuse(open, role, send).await,
+    }
+}
+
+async fn reply<T: serde::Serialize>(send: SendStream, message: &T) -> Result<(), StreamError> {
+    let mut sender = Sender::new(send, FRAME_MAX);
+    sender.send(message).await?;
+    sender.finish();
+    Ok(())
+}
+
+/// Says no in the words that the other side waits for.
+async fn refuse(open: Open, role: Role, send: SendStream) -> Result<(), StreamError> {
+    let refusal = forbidden(role);
+    match open {
+        Open::PutBlob(PutBlob { eager: true, .. })
+        | Open::PutOutput(PutOutput { eager: true, .. }) => {
+            reply(send, &PutDone::Refused(refusal)).await
+        }
+        Open::PutBlob(_) | Open::PutOutput(_) => reply(send, &PutReply::Refused(refusal)).await,
+        Open::GetBlob(_) => reply(send, &GetReply::Refused(refusal)).await,
+        Open::Watch(_) => reply(send, &Err::<WatchEvent, _>(refusal)).await,
+        Open::Control(_) | Open::Call(_) => reply(send, &Response::Refused(refusal)).await,
+    }
+}
+
+pub(crate) fn forbidden(role: Role) -> Refusal {
+    Refusal::new(
+        RefusalCode::Forbidden,
+        format!("your role ({role}) does not allow this: ask the farm's admin"),
+    )
+}
+
+pub(crate) fn stopping() -> Refusal {
+    Refusal::new(RefusalCode::NotNow, "the coordinator is stopping: try again in a moment")
+}

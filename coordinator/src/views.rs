@@ -1,0 +1,217 @@
+//! What people see of the farm, made from the core and from what agents say.
+
+use grange_protocol::view::{
+    AgentState, AgentView, FailureView, FarmView, JobDetail, JobProgress, JobState, JobView,
+    StepView, TaskCounts, TaskProgressView, TaskView,
+};
+use grange_protocol::{AgentId, JobId, StepIndex, TaskIndex, TaskRef};
+use grange_scheduler::{Connection, Job, Phase};
+
+use crate::farm::Farm;
+
+/// Tasks that one answer about a job lists.
+const TASKS_LISTED_MAX: usize = 1_000;
+
+impl Farm {
+    pub(crate) fn job_views(&self) -> Vec<JobView> {
+        self.core.state().jobs.keys().filter_map(|job| self.job_view(*job)).collect()
+    }
+
+    pub(crate) fn job_view(&self, id: JobId) -> Option<JobView> {
+        let job = self.core.state().jobs.get(&id)?;
+        let (ended_at, failure) = match &job.phase {
+            Phase::Open | Phase::Paused => (None, None),
+            Phase::Completed { at } | Phase::Canceled { at } => (Some(*at), None),
+            Phase::Failed { at, reason } => (Some(*at), Some(reason.clone())),
+        };
+        Some(JobView {
+            id,
+            name: job.spec.name.clone(),
+            kind: job.spec.kind.clone(),
+            submitter: job.submitter.clone(),
+            state: self.core.job_state(id)?,
+            priority: job.priority(),
+            reason: failure.or_else(|| self.core.why_waiting(id)),
+            submitted_at: job.submitted_at,
+            ended_at,
+            progress: self.job_progress(id, job),
+        })
+    }
+
+    pub(crate) fn job_detail(&self, id: JobId) -> Option<JobDetail> {
+        let job = self.core.state().jobs.get(&id)?;
+        let steps = job
+            .step_indices()
+            .filter_map(|step| {
+                let spec = job.spec.step(step)?;
+                Some(StepView {
+                    name: spec.name.clone(),
+                    after: spec.after.clone(),
+                    optional: spec.optional,
+                    tasks: job.counts(step, self.core.running(id, step)),
+                    skipped: job.step(step)?.skipped.clone(),
+                })
+            })
+            .collect();
+        Some(JobDetail { job: self.job_view(id)?, steps, tasks: self.notable_tasks(id, job) })
+    }
+
+    /// Tasks that run, or have failed attempts.
+    fn notable_tasks(&self, id: JobId, job: &Job) -> Vec<TaskView> {
+        let running = self.core.leases().of_job(id).map(|(_, task)| (task.step, task.task.0));
+        let mut tasks: Vec<(StepIndex, u32)> = running.chain(job.tasks_with_failures()).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        tasks
+            .into_iter()
+            .take(TASKS_LISTED_MAX)
+            .filter_map(|(step, task)| {
+                self.task_view(TaskRef { job: id, step, task: TaskIndex(task) })
+            })
+            .collect()
+    }
+
+    pub(crate) fn task_view(&self, task: TaskRef) -> Option<TaskView> {
+        let job = self.core.state().jobs.get(&task.job)?;
+        let lease = self.core.leases().of_task(task);
+        let progress = lease.and_then(|(lease, _)| self.progress.get(&lease)).map(|progress| {
+            TaskProgressView {
+                stage: progress.stage,
+                fraction: progress.fraction,
+                frame: progress.frame,
+                sample: progress.sample,
+                samples: progress.samples,
+                memory_mib: progress.memory_mib,
+                seconds: progress.elapsed_ms as f32 / 1000.0,
+            }
+        });
+        let failures = job
+            .failures(task)
+            .iter()
+            .map(|failure| FailureView {
+                agent: self.agent_name(failure.agent),
+                kind: failure.kind,
+                reason: failure.reason.clone(),
+                at: failure.at,
+            })
+            .collect();
+        Some(TaskView {
+            step: task.step,
+            task: task.task,
+            label: job.spec.step(task.step)?.work.label(task.task),
+            state: self.core.task_state(task)?,
+            agent: lease.map(|(_, lease)| self.agent_name(lease.agent)),
+            progress,
+            failures,
+        })
+    }
+
+    pub(crate) fn agent_views(&self) -> Vec<AgentView> {
+        self.core.agents().keys().filter_map(|agent| self.agent_view(*agent)).collect()
+    }
+
+    pub(crate) fn agent_view(&self, id: AgentId) -> Option<AgentView> {
+        let agent = self.core.agents().get(&id)?;
+        let link = self.links.get(&id);
+        let state = match agent.connection {
+            Connection::Online => AgentState::Online,
+            Connection::Draining => AgentState::Draining,
+            Connection::Lost { .. } | Connection::Offline => AgentState::Offline,
+        };
+        Some(AgentView {
+            id,
+            name: agent.hello.name.clone(),
+            state,
+            software: agent.hello.software.clone(),
+            runtimes: agent.hello.runtimes.clone(),
+            devices: agent.hello.devices.clone(),
+            ffmpeg: agent.hello.ffmpeg,
+            load: link.map(|link| link.load).unwrap_or_default(),
+            tasks: agent.held().count() as u32,
+            last_seen: link.map_or_else(|| self.now(), |link| link.last_seen),
+        })
+    }
+
+    pub(crate) fn agent_name(&self, id: AgentId) -> grange_protocol::shot::Label {
+        let identity = self.core.state().identities.get(&id).map(|identity| identity.name.clone());
+        let agent = self.core.agents().get(&id).map(|agent| agent.hello.name.clone());
+        agent.or(identity).unwrap_or_default()
+    }
+
+    pub(crate) fn farm_view(&self) -> FarmView {
+        let jobs = &self.core.state().jobs;
+        let open: Vec<JobView> = jobs
+            .iter()
+            .filter(|(_, job)| !job.phase.is_final())
+            .filter_map(|(id, _)| self.job_view(*id))
+            .collect();
+        let total: f64 = open.iter().map(|job| job.progress.frames_total as f64).sum();
+        let done: f64 = open
+            .iter()
+            .map(|job| f64::from(job.progress.fraction) * job.progress.frames_total as f64)
+            .sum();
+        let per_minute: f32 = open.iter().map(|job| job.progress.frames_per_minute).sum();
+        FarmView {
+            farm: self.name.clone(),
+            software: env!("CARGO_PKG_VERSION").into(),
+            epoch: self.core.state().epoch,
+            agents_online: self.core.agents().values().filter(|agent| agent.is_online()).count()
+                as u32,
+            jobs_open: open.len() as u32,
+            tasks_running: open.iter().map(|job| job.progress.tasks.running).sum(),
+            fraction: if total > 0.0 { (done / total) as f32 } else { 1.0 },
+            frames_per_minute: per_minute,
+            seconds_left: seconds_left(total - done, per_minute),
+        }
+    }
+
+    fn job_progress(&self, id: JobId, job: &Job) -> JobProgress {
+        let tasks = job.step_indices().fold(TaskCounts::default(), |sum, step| {
+            add(sum, job.counts(step, self.core.running(id, step)))
+        });
+        let total = job.frames_total;
+        let partial: f64 = self
+            .core
+            .leases()
+            .of_job(id)
+            .filter_map(|(lease, task)| {
+                let frames = job.spec.step(task.step)?.work.frames_of(task.task);
+                Some(f64::from(frames) * f64::from(self.progress.get(&lease)?.fraction))
+            })
+            .sum();
+        let done = job.frames_done as f64 + partial;
+        let now = self.now();
+        let frames_per_minute = self.rates.get(&id).map_or(0.0, |rate| rate.per_minute(now));
+        let ended = self.core.job_state(id) == Some(JobState::Completed);
+        JobProgress {
+            tasks,
+            frames_total: total,
+            frames_done: job.frames_done,
+            fraction: if ended || total == 0 { 1.0 } else { (done / total as f64).min(1.0) as f32 },
+            frames_per_minute,
+            seconds_left: if job.phase.is_final() {
+                None
+            } else {
+                seconds_left(total as f64 - done, frames_per_minute)
+            },
+            outputs: job.outputs,
+            output_bytes: job.output_bytes,
+        }
+    }
+}
+
+fn seconds_left(frames: f64, per_minute: f32) -> Option<u32> {
+    (per_minute > 0.0).then(|| (frames.max(0.0) * 60.0 / f64::from(per_minute)).ceil() as u32)
+}
+
+fn add(a: TaskCounts, b: TaskCounts) -> TaskCounts {
+    TaskCounts {
+        total: a.total + b.total,
+        waiting: a.waiting + b.waiting,
+        ready: a.ready + b.ready,
+        running: a.running + b.running,
+        completed: a.completed + b.completed,
+        failed: a.failed + b.failed,
+        canceled: a.canceled + b.canceled,
+    }
+}
