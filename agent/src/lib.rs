@@ -1,1 +1,3 @@
+//! The agent: the shell around the agent's pure core.
 
+mod core;

@@ -1,6 +1,5 @@
 //! Files in and out. See [`grange_protocol::file`] for what is said on the stream.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use grange_protocol::stream::Open;
 use grange_protocol::{AgentId, Refusal, RefusalCode};
 use grange_scheduler::{Answer, Event};
 use grange_store::{ReceiveError, Store};
-use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, file};
+use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, exchange, file};
 use tokio::task::spawn_blocking;
 
 use super::{Shared, reply, stopping};
@@ -77,31 +76,10 @@ pub(super) async fn get_blob(
     };
     sender.send(&GetReply::Sending { len }).await?;
     let mut send = sender.into_inner();
-    let (pieces, mut outgoing) = file::outgoing();
     let store = shared.store.clone();
-    let reading = spawn_blocking(move || {
-        let read = || -> std::io::Result<()> {
-            let mut source = store.read(get.hash)?;
-            std::io::Seek::seek(&mut source, std::io::SeekFrom::Start(get.offset))?;
-            let mut left = len.saturating_sub(get.offset);
-            while left > 0 {
-                let mut piece = vec![0; file::PIECE_BYTES.min(left as usize)];
-                source.read_exact(&mut piece)?;
-                left -= piece.len() as u64;
-                if pieces.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = read() {
-            let _ = pieces.blocking_send(Err(error));
-        }
-    });
-    let sent = file::send(&mut send, &mut outgoing).await;
-    drop(outgoing);
-    let _ = reading.await;
-    sent
+    let source =
+        spawn_blocking(move || store.read(get.hash)).await.map_err(std::io::Error::other)??;
+    exchange::send_from(&mut send, source, get.offset).await
 }
 
 enum Received {

@@ -1,1 +1,7 @@
+//! The Rust API to a farm: connect, submit, watch, fetch.
 
+pub mod download;
+pub mod farm;
+
+pub use download::{Folder, Saved};
+pub use farm::{ClientError, Farm, Watch};

@@ -11,6 +11,7 @@
 pub mod authority;
 pub mod endpoint;
 pub mod enrol;
+pub mod exchange;
 pub mod file;
 pub mod identity;
 pub mod message;

@@ -1,0 +1,270 @@
+//! How attempts end: rendered and stored, failed, revoked, given back.
+
+use grange_protocol::LeaseId;
+use grange_protocol::agent::{AttemptEnded, Completed, Failure, FailureKind, FromAgent, Outcome};
+
+use super::attempt::{Attempt, Stage};
+use super::event::{Frame, InstanceId};
+use super::instance::Activity;
+use super::{Command, Core};
+
+impl Core {
+    /// The coordinator is there again. What it does not want is dropped, what it may have missed
+    /// is said again.
+    pub(super) fn welcomed(&mut self, drop: &[LeaseId]) {
+        for lease in drop {
+            self.stop(*lease);
+            self.forget(*lease);
+        }
+        let ended: Vec<AttemptEnded> = self
+            .attempts
+            .values()
+            .filter_map(|attempt| match &attempt.stage {
+                Stage::Ended(ended) => Some((**ended).clone()),
+                _ => None,
+            })
+            .collect();
+        for ended in ended {
+            self.tell(FromAgent::Ended(ended));
+        }
+        if self.draining {
+            self.tell(FromAgent::Draining);
+        }
+    }
+
+    pub(super) fn revoked(&mut self, lease: LeaseId) {
+        self.stop(lease);
+        self.end(lease, Outcome::Canceled);
+    }
+
+    pub(super) fn recalled(&mut self, lease: LeaseId) {
+        if self.attempts.get(&lease).is_some_and(|attempt| !attempt.has_begun()) {
+            self.forget(lease);
+            self.tell(FromAgent::Returned(vec![lease]));
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        let untouched: Vec<LeaseId> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| !attempt.has_begun())
+            .map(|(lease, _)| *lease)
+            .collect();
+        for lease in &untouched {
+            self.forget(*lease);
+        }
+        self.tell(FromAgent::Draining);
+        if !untouched.is_empty() {
+            self.tell(FromAgent::Returned(untouched));
+        }
+    }
+
+    pub(super) fn settled(&mut self, lease: LeaseId) {
+        if self.attempts.get(&lease).is_some_and(Attempt::has_ended) {
+            self.forget(lease);
+        }
+    }
+
+    pub(super) fn forget(&mut self, lease: LeaseId) {
+        self.attempts.remove(&lease);
+        self.order.retain(|other| *other != lease);
+    }
+
+    /// Stops whatever is under way for an attempt.
+    fn stop(&mut self, lease: LeaseId) {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let (instance, working) = (attempt.instance(), matches!(attempt.stage, Stage::Working));
+        if attempt.storing > 0 {
+            self.command(Command::StopStoring(lease));
+        }
+        if working {
+            self.command(Command::StopWork(lease));
+        }
+        let Some(id) = instance else { return };
+        let Some(held) = self.instances.get_mut(&id) else { return };
+        if matches!(held.activity, Activity::Rendering { .. }) {
+            held.activity = Activity::Canceling { since: self.now };
+            self.command(Command::CancelRender(id));
+        } else {
+            self.kill(id);
+        }
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.stage = Stage::Storing;
+        }
+    }
+
+    /// Fails an attempt whose instance shows no life, and ends the instance.
+    pub(super) fn fail_on_kill(&mut self, id: InstanceId, lease: LeaseId, reason: &str) {
+        self.kill(id);
+        self.fail(lease, Failure::new(FailureKind::Stalled, reason));
+    }
+
+    pub(super) fn fail(&mut self, lease: LeaseId, failure: Failure) {
+        if let Some(attempt) = self.attempts.get(&lease)
+            && attempt.storing > 0
+        {
+            self.command(Command::StopStoring(lease));
+        }
+        self.end(lease, Outcome::Failed(failure));
+    }
+
+    /// Tells the coordinator, and keeps the end until it is settled.
+    fn end(&mut self, lease: LeaseId, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
+        if attempt.has_ended() {
+            return;
+        }
+        let ended = AttemptEnded {
+            lease,
+            task: attempt.assignment.task,
+            outcome,
+            log: std::mem::take(&mut attempt.log),
+        };
+        attempt.stage = Stage::Ended(Box::new(ended.clone()));
+        self.tell(FromAgent::Ended(ended));
+    }
+
+    pub(super) fn rendered(&mut self, id: InstanceId, frame: Frame) {
+        let lease = self.finish_render(id);
+        let Some((lease, attempt)) =
+            lease.and_then(|lease| Some((lease, self.attempts.get_mut(&lease)?)))
+        else {
+            return self.command(Command::Discard(Box::new(frame)));
+        };
+        attempt.frames_rendered += 1;
+        attempt.fraction = 0.0;
+        attempt.render_ms += frame.render_ms;
+        for warning in &frame.warnings {
+            attempt.append_log(&format!("warning: {warning}\n"));
+        }
+        attempt.append_log(&frame.log);
+        attempt.storing += 1;
+        let assignment = Box::new(attempt.assignment.clone());
+        let more = attempt.next_frame().is_some();
+        if more {
+            self.begin_render(id, lease);
+        } else {
+            self.set_stage(lease, Stage::Storing);
+        }
+        self.command(Command::Store { lease, assignment, frame: Box::new(frame) });
+    }
+
+    pub(super) fn render_failed(&mut self, id: InstanceId, failure: Failure, log: &str) {
+        let opening = matches!(
+            self.instances.get(&id).map(|instance| &instance.activity),
+            Some(Activity::Opening { .. })
+        );
+        let manifest = self.instances.get(&id).map(|instance| instance.manifest);
+        let Some(lease) = self.finish_render(id) else { return };
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.append_log(log);
+        }
+        let hopeless = opening && failure.kind == FailureKind::Scene;
+        self.fail(lease, failure.clone());
+        if opening {
+            self.quit(id);
+        }
+        if hopeless {
+            // It would fail the same way for all that wait for the scene.
+            let waiting: Vec<LeaseId> = self
+                .attempts
+                .iter()
+                .filter(|(_, attempt)| {
+                    !attempt.has_begun() && attempt.assignment.manifest == manifest
+                })
+                .map(|(lease, _)| *lease)
+                .collect();
+            for lease in waiting {
+                self.fail(lease, failure.clone());
+            }
+        }
+    }
+
+    pub(super) fn render_canceled(&mut self, id: InstanceId, log: &str) {
+        if let Some(lease) = self.finish_render(id) {
+            // Nobody asked for it: a person at the host, or a script in the scene.
+            if let Some(attempt) = self.attempts.get_mut(&lease) {
+                attempt.append_log(log);
+            }
+            self.fail(
+                lease,
+                Failure::new(FailureKind::Other, "the render was canceled on its host"),
+            );
+        }
+    }
+
+    /// The instance is idle again. Returns the attempt that it worked for, if that is still on.
+    fn finish_render(&mut self, id: InstanceId) -> Option<LeaseId> {
+        let instance = self.instances.get_mut(&id)?;
+        let lease = instance.activity.lease();
+        if !matches!(instance.activity, Activity::Stopping { .. }) {
+            instance.activity = Activity::Idle { since: self.now };
+        }
+        lease
+    }
+
+    pub(super) fn instance_gone(&mut self, id: InstanceId, failure: Failure, log: &str) {
+        let Some(instance) = self.instances.remove(&id) else { return };
+        if let Some(lease) = instance.activity.lease() {
+            if let Some(attempt) = self.attempts.get_mut(&lease) {
+                attempt.append_log(log);
+            }
+            self.fail(lease, failure);
+        }
+    }
+
+    pub(super) fn stored(&mut self, lease: LeaseId, outputs: u32) {
+        let now = self.now;
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
+        attempt.storing = attempt.storing.saturating_sub(1);
+        attempt.outputs += outputs;
+        if attempt.storing == 0 && matches!(attempt.stage, Stage::Storing) {
+            let completed = Completed {
+                outputs: attempt.outputs,
+                total_ms: attempt.began.map_or(0, |began| now.since(began)) as u32,
+                render_ms: attempt.render_ms,
+                load_ms: attempt.load_ms,
+                peak_mib: attempt.peak_mib,
+            };
+            self.end(lease, Outcome::Completed(completed));
+        }
+    }
+
+    pub(super) fn not_stored(&mut self, lease: LeaseId, failure: Option<Failure>) {
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.storing = attempt.storing.saturating_sub(1);
+        }
+        match failure {
+            // The coordinator has given the task to somebody else: a revocation is on its way.
+            None => self.revoked(lease),
+            Some(failure) => {
+                self.stop(lease);
+                self.fail(lease, failure);
+            }
+        }
+    }
+
+    pub(super) fn work_done(&mut self, lease: LeaseId, result: Result<Frame, Failure>, log: &str) {
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
+        if attempt.has_ended() {
+            return;
+        }
+        attempt.append_log(log);
+        match result {
+            Err(failure) => self.fail(lease, failure),
+            Ok(frame) if frame.files.is_empty() => {
+                attempt.stage = Stage::Storing;
+                attempt.storing = 1;
+                self.stored(lease, 0);
+            }
+            Ok(frame) => {
+                attempt.storing = 1;
+                attempt.stage = Stage::Storing;
+                let assignment = Box::new(attempt.assignment.clone());
+                self.command(Command::Store { lease, assignment, frame: Box::new(frame) });
+            }
+        }
+    }
+}

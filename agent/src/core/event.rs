@@ -1,0 +1,157 @@
+//! What happens to an agent, and what its core wants done.
+
+use grange_protocol::agent::{Assignment, Failure, FromAgent};
+use grange_protocol::job::RenderSettings;
+use grange_protocol::{BlenderVersion, BlobHash, LayoutPath, LeaseId, Shot};
+
+/// One Blender process of this life of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct InstanceId(pub(crate) u32);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Tick,
+    /// The coordinator greets, and names leases that are not the agent's any more.
+    Welcomed {
+        drop: Vec<LeaseId>,
+    },
+    Assigned(Box<Assignment>),
+    Revoked(LeaseId),
+    Recalled(LeaseId),
+    Settled(LeaseId),
+    /// Finish what has begun, take nothing new.
+    Drain,
+    SceneReady(BlobHash),
+    SceneFailed(BlobHash, Failure),
+    /// A process has started and said hello.
+    InstanceUp(InstanceId),
+    Opened {
+        instance: InstanceId,
+        warnings: Vec<String>,
+    },
+    /// A sign of life: a sample, a change of memory.
+    Sign {
+        instance: InstanceId,
+        sign: Sign,
+    },
+    Rendered {
+        instance: InstanceId,
+        frame: Box<Frame>,
+    },
+    /// The render, or the opening of the scene, failed and the process lives.
+    RenderFailed {
+        instance: InstanceId,
+        failure: Failure,
+        log: String,
+    },
+    RenderCanceled {
+        instance: InstanceId,
+        log: String,
+    },
+    /// The process has ended, or could not be started.
+    InstanceGone {
+        instance: InstanceId,
+        failure: Failure,
+        log: String,
+    },
+    /// Files of the attempt are committed.
+    Stored {
+        lease: LeaseId,
+        outputs: u32,
+    },
+    /// They cannot be. `None`: because the lease is stale.
+    NotStored {
+        lease: LeaseId,
+        failure: Option<Failure>,
+    },
+    /// Work that needs no instance has ended, with the files to store or the reason why not.
+    WorkDone {
+        lease: LeaseId,
+        result: Result<Frame, Failure>,
+        log: String,
+    },
+}
+
+/// What shows that an instance is alive and where it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Sign {
+    Progress {
+        fraction: f32,
+        sample: u32,
+        samples: u32,
+    },
+    /// Resident memory of the process, in MiB.
+    Memory(u32),
+}
+
+/// What came of one frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Frame {
+    /// The frame's number; 0 where there is none.
+    pub(crate) number: i32,
+    pub(crate) files: Vec<RenderedFile>,
+    pub(crate) render_ms: u32,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) log: String,
+}
+
+/// A file in the scratch directory of its frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RenderedFile {
+    /// Relative to the agent's scratch directory.
+    pub(crate) path: std::path::PathBuf,
+    /// What it is called in the job.
+    pub(crate) name: String,
+    pub(crate) role: grange_protocol::file::OutputRole,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Command {
+    /// Fetch a scene's files and lay them out.
+    PrepareScene(BlobHash),
+    /// Remove the layout; the files stay in the store.
+    ReleaseScene(BlobHash),
+    StartInstance(Box<Start>),
+    OpenScene {
+        instance: InstanceId,
+        manifest: BlobHash,
+        blend: LayoutPath,
+    },
+    Render(Box<RenderOrder>),
+    CancelRender(InstanceId),
+    /// End the process in good order.
+    Quit(InstanceId),
+    Kill(InstanceId),
+    /// Verify the files, commit them, remove them.
+    Store {
+        lease: LeaseId,
+        assignment: Box<Assignment>,
+        frame: Box<Frame>,
+    },
+    /// Remove the files: nobody wants them any more.
+    Discard(Box<Frame>),
+    /// Give up storing files of the attempt.
+    StopStoring(LeaseId),
+    /// Do work that needs no instance.
+    Work(Box<Assignment>),
+    StopWork(LeaseId),
+    Tell(FromAgent),
+}
+
+/// A process to start. It serves one scene of one submitter on one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) instance: InstanceId,
+    pub(crate) device: u16,
+    pub(crate) manifest: BlobHash,
+    pub(crate) saved_by: BlenderVersion,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RenderOrder {
+    pub(crate) instance: InstanceId,
+    pub(crate) lease: LeaseId,
+    pub(crate) frame: i32,
+    pub(crate) shot: Shot,
+    pub(crate) settings: RenderSettings,
+}

@@ -1,0 +1,203 @@
+//! One Blender process, as the core sees it.
+
+use grange_protocol::shot::Label;
+use grange_protocol::{BlenderVersion, BlobHash, LeaseId, Millis};
+
+use super::event::InstanceId;
+use super::{Command, Core, Event};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) device: u16,
+    pub(crate) manifest: BlobHash,
+    pub(crate) saved_by: BlenderVersion,
+    pub(crate) submitter: Label,
+    pub(crate) activity: Activity,
+    pub(crate) memory_mib: u32,
+}
+
+/// What an instance does, and since when.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Activity {
+    /// The process starts.
+    Starting {
+        lease: LeaseId,
+        since: Millis,
+    },
+    /// It opens the scene.
+    Opening {
+        lease: LeaseId,
+        sign: LastSign,
+    },
+    Idle {
+        since: Millis,
+    },
+    Rendering {
+        lease: LeaseId,
+        sign: LastSign,
+    },
+    /// It was told to stop rendering; it is killed if it does not.
+    Canceling {
+        since: Millis,
+    },
+    /// It was told to end, and is killed if it does not.
+    Stopping {
+        since: Millis,
+        killed: bool,
+    },
+}
+
+/// When something last changed, and the limit for how long nothing may.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LastSign {
+    pub(crate) at: Millis,
+    pub(crate) stall_ms: u64,
+}
+
+impl Activity {
+    /// The attempt that it works for.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        match self {
+            Self::Starting { lease, .. }
+            | Self::Opening { lease, .. }
+            | Self::Rendering { lease, .. } => Some(*lease),
+            Self::Idle { .. } | Self::Canceling { .. } | Self::Stopping { .. } => None,
+        }
+    }
+
+    pub(crate) fn last_sign(&mut self) -> Option<&mut LastSign> {
+        match self {
+            Self::Opening { sign, .. } | Self::Rendering { sign, .. } => Some(sign),
+            _ => None,
+        }
+    }
+}
+
+/// A process that was asked to quit has so long before it is killed. Milliseconds.
+const QUIT_MS: u64 = 3_000;
+
+impl Core {
+    /// When the core's patience with an instance ends.
+    pub(super) fn deadline_of(&self, instance: &Instance) -> Option<Millis> {
+        match &instance.activity {
+            Activity::Starting { since, .. } => Some(*since + self.patience.start_ms),
+            Activity::Opening { sign, .. } | Activity::Rendering { sign, .. } => {
+                Some(sign.at + sign.stall_ms)
+            }
+            Activity::Idle { since } => Some(*since + self.patience.idle_ms),
+            Activity::Canceling { since } => Some(*since + self.patience.cancel_ms),
+            Activity::Stopping { since, killed: false } => Some(*since + QUIT_MS),
+            Activity::Stopping { killed: true, .. } => None,
+        }
+    }
+
+    pub(super) fn enforce_deadlines(&mut self) {
+        let due: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| self.deadline_of(instance).is_some_and(|at| at <= self.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.lose_patience(id);
+        }
+    }
+
+    fn lose_patience(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        match instance.activity.clone() {
+            Activity::Idle { .. } => self.quit(id),
+            Activity::Starting { lease, .. } => {
+                let seconds = self.patience.start_ms / 1000;
+                self.fail_on_kill(id, lease, &format!("Blender did not start within {seconds} s"));
+            }
+            Activity::Opening { lease, sign } => {
+                let seconds = sign.stall_ms / 1000;
+                let what =
+                    format!("opening the scene hung: its memory did not change for {seconds} s");
+                self.fail_on_kill(id, lease, &what);
+            }
+            Activity::Rendering { lease, sign } => {
+                let seconds = sign.stall_ms / 1000;
+                let what =
+                    format!("the render hung: no sample and no change of memory for {seconds} s");
+                self.fail_on_kill(id, lease, &what);
+            }
+            Activity::Canceling { .. } | Activity::Stopping { .. } => self.kill(id),
+        }
+    }
+
+    /// Lets an instance end by itself.
+    pub(super) fn quit(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.activity = Activity::Stopping { since: self.now, killed: false };
+            self.command(Command::Quit(id));
+        }
+    }
+
+    pub(super) fn kill(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.activity = Activity::Stopping { since: self.now, killed: true };
+            self.command(Command::Kill(id));
+        }
+    }
+
+    /// Something was heard of an instance. Only changes count as signs of life.
+    pub(super) fn sign(&mut self, id: InstanceId, sign: super::event::Sign) {
+        use super::event::Sign;
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let attempt = instance.activity.lease().and_then(|lease| self.attempts.get_mut(&lease));
+        let changed = match (sign, attempt) {
+            (Sign::Memory(mib), attempt) => {
+                let changed = instance.memory_mib != mib;
+                instance.memory_mib = mib;
+                if let Some(attempt) = attempt {
+                    attempt.memory_mib = mib;
+                    attempt.peak_mib = attempt.peak_mib.max(mib);
+                }
+                changed
+            }
+            (Sign::Progress { fraction, sample, samples }, Some(attempt)) => {
+                let changed = (attempt.fraction, attempt.sample, attempt.samples)
+                    != (fraction, sample, samples);
+                (attempt.fraction, attempt.sample, attempt.samples) = (fraction, sample, samples);
+                changed
+            }
+            (Sign::Progress { .. }, None) => false,
+        };
+        if changed && let Some(last) = instance.activity.last_sign() {
+            last.at = now;
+        }
+        if let Some(lease) = instance.activity.lease() {
+            self.tell_progress(lease, false);
+        }
+    }
+}
+
+impl Event {
+    /// For the shell's log: the name of what happened.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Welcomed { .. } => "welcomed",
+            Self::Assigned(_) => "assigned",
+            Self::Revoked(_) => "revoked",
+            Self::Recalled(_) => "recalled",
+            Self::Settled(_) => "settled",
+            Self::Drain => "drain",
+            Self::SceneReady(_) => "scene ready",
+            Self::SceneFailed(..) => "scene failed",
+            Self::InstanceUp(_) => "instance up",
+            Self::Opened { .. } => "opened",
+            Self::Sign { .. } => "sign",
+            Self::Rendered { .. } => "rendered",
+            Self::RenderFailed { .. } => "render failed",
+            Self::RenderCanceled { .. } => "render canceled",
+            Self::InstanceGone { .. } => "instance gone",
+            Self::Stored { .. } => "stored",
+            Self::NotStored { .. } => "not stored",
+            Self::WorkDone { .. } => "work done",
+        }
+    }
+}

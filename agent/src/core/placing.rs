@@ -1,0 +1,257 @@
+//! From assignments to instances that render.
+
+use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent};
+use grange_protocol::{BlobHash, LeaseId};
+
+use super::attempt::{Attempt, Stage};
+use super::event::{InstanceId, RenderOrder, Start};
+use super::instance::{Activity, Instance, LastSign};
+use super::{Command, Core, SceneState};
+
+impl Core {
+    pub(super) fn assigned(&mut self, assignment: Assignment) {
+        let lease = assignment.lease;
+        if self.attempts.contains_key(&lease) {
+            return;
+        }
+        if self.draining {
+            return self.tell(FromAgent::Returned(vec![lease]));
+        }
+        let attempt = Attempt::new(assignment, Stage::Queued);
+        let renders = attempt.render().is_some();
+        let manifest = attempt.assignment.manifest;
+        self.attempts.insert(lease, attempt);
+        self.order.push(lease);
+        if !renders {
+            self.set_stage(lease, Stage::Working);
+            if let Some(attempt) = self.attempts.get_mut(&lease) {
+                attempt.began = Some(self.now);
+                let assignment = Box::new(attempt.assignment.clone());
+                self.command(Command::Work(assignment));
+            }
+            return;
+        }
+        match manifest {
+            None => {
+                let failure =
+                    Failure::new(FailureKind::Scene, "the task renders, but names no files");
+                self.fail(lease, failure);
+            }
+            Some(manifest) => match self.scenes.get(&manifest) {
+                Some(SceneState::Ready) => {}
+                Some(SceneState::Preparing) => self.set_stage(lease, Stage::Fetching),
+                None => {
+                    self.scenes.insert(manifest, SceneState::Preparing);
+                    self.set_stage(lease, Stage::Fetching);
+                    self.command(Command::PrepareScene(manifest));
+                }
+            },
+        }
+    }
+
+    pub(super) fn scene_ready(&mut self, manifest: BlobHash) {
+        if let Some(scene) = self.scenes.get_mut(&manifest) {
+            *scene = SceneState::Ready;
+        }
+        for lease in self.fetching(manifest) {
+            self.set_stage(lease, Stage::Queued);
+        }
+    }
+
+    pub(super) fn scene_failed(&mut self, manifest: BlobHash, failure: &Failure) {
+        for lease in self.fetching(manifest) {
+            self.fail(lease, failure.clone());
+        }
+        // The next assignment tries again.
+        self.scenes.remove(&manifest);
+    }
+
+    fn fetching(&self, manifest: BlobHash) -> Vec<LeaseId> {
+        self.order
+            .iter()
+            .copied()
+            .filter(|lease| {
+                self.attempts.get(lease).is_some_and(|attempt| {
+                    matches!(attempt.stage, Stage::Fetching)
+                        && attempt.assignment.manifest == Some(manifest)
+                })
+            })
+            .collect()
+    }
+
+    /// Gives every queued attempt an instance, as far as there are any.
+    pub(super) fn place_all(&mut self) {
+        let queued: Vec<LeaseId> = self
+            .order
+            .iter()
+            .copied()
+            .filter(|lease| {
+                self.attempts
+                    .get(lease)
+                    .is_some_and(|attempt| matches!(attempt.stage, Stage::Queued))
+            })
+            .collect();
+        for lease in queued {
+            self.place(lease);
+        }
+    }
+
+    fn place(&mut self, lease: LeaseId) {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        if let Some(warm) = self.idle_instance_for(attempt) {
+            self.begin_render(warm, lease);
+        } else if self.has_free_slot(attempt.assignment.device) {
+            self.start_instance(lease);
+        } else if let Some(unused) = self.instance_to_replace(attempt.assignment.device) {
+            // It goes; the slot is free when its process is gone.
+            self.quit(unused);
+        }
+    }
+
+    /// An idle instance with the attempt's scene.
+    fn idle_instance_for(&self, attempt: &Attempt) -> Option<InstanceId> {
+        let serves = |instance: &Instance| {
+            matches!(instance.activity, Activity::Idle { .. }) && self.is_for(instance, attempt)
+        };
+        self.instances.iter().find(|(_, instance)| serves(instance)).map(|(id, _)| *id)
+    }
+
+    /// Whether the instance has, or will have, the attempt's scene open.
+    fn is_for(&self, instance: &Instance, attempt: &Attempt) -> bool {
+        let assignment = &attempt.assignment;
+        attempt.render().is_some_and(|(render, _)| {
+            instance.device == assignment.device
+                && Some(instance.manifest) == assignment.manifest
+                && instance.submitter == assignment.submitter
+                && instance.saved_by == render.needs.saved_by
+        })
+    }
+
+    fn has_free_slot(&self, device: u16) -> bool {
+        let used = self.instances.values().filter(|instance| instance.device == device).count();
+        used < usize::from(self.slots.get(usize::from(device)).copied().unwrap_or(0))
+    }
+
+    /// The instance that has been idle for the longest time and whose scene nobody waits for.
+    fn instance_to_replace(&self, device: u16) -> Option<InstanceId> {
+        let awaited = |instance: &Instance| {
+            self.attempts.values().any(|attempt| {
+                matches!(attempt.stage, Stage::Queued | Stage::Fetching)
+                    && self.is_for(instance, attempt)
+            })
+        };
+        let on_device = || self.instances.iter().filter(|(_, instance)| instance.device == device);
+        if on_device().any(|(_, instance)| matches!(instance.activity, Activity::Stopping { .. })) {
+            // One is on its way out already.
+            return None;
+        }
+        on_device()
+            .filter(|(_, instance)| !awaited(instance))
+            .filter_map(|(id, instance)| match instance.activity {
+                Activity::Idle { since } => Some((since, *id)),
+                _ => None,
+            })
+            .min()
+            .map(|(_, id)| id)
+    }
+
+    fn start_instance(&mut self, lease: LeaseId) {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let (Some((render, _)), Some(manifest)) = (attempt.render(), attempt.assignment.manifest)
+        else {
+            return;
+        };
+        self.last_instance += 1;
+        let id = InstanceId(self.last_instance);
+        let instance = Instance {
+            device: attempt.assignment.device,
+            manifest,
+            saved_by: render.needs.saved_by,
+            submitter: attempt.assignment.submitter.clone(),
+            activity: Activity::Starting { lease, since: self.now },
+            memory_mib: 0,
+        };
+        let start =
+            Start { instance: id, device: instance.device, manifest, saved_by: instance.saved_by };
+        self.instances.insert(id, instance);
+        self.command(Command::StartInstance(Box::new(start)));
+        let now = self.now;
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.began.get_or_insert(now);
+        }
+        self.set_stage(lease, Stage::Loading { instance: id, since: now });
+    }
+
+    pub(super) fn instance_up(&mut self, id: InstanceId) {
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Activity::Starting { lease, .. } = instance.activity else { return };
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let Some((render, _)) = attempt.render() else { return };
+        let (manifest, blend) = (instance.manifest, render.blend.clone());
+        let stall_ms = u64::from(attempt.assignment.stall_s) * 1000;
+        instance.activity = Activity::Opening { lease, sign: LastSign { at: now, stall_ms } };
+        self.command(Command::OpenScene { instance: id, manifest, blend });
+    }
+
+    pub(super) fn opened(&mut self, id: InstanceId, warnings: &[String]) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let Activity::Opening { lease, .. } = instance.activity else { return };
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            if let Stage::Loading { since, .. } = attempt.stage {
+                attempt.load_ms = self.now.since(since) as u32;
+            }
+            for warning in warnings {
+                attempt.append_log(&format!("warning: {warning}\n"));
+            }
+        }
+        self.begin_render(id, lease);
+    }
+
+    /// Has an instance render the attempt's next frame.
+    pub(super) fn begin_render(&mut self, id: InstanceId, lease: LeaseId) {
+        let now = self.now;
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
+        let Some(frame) = attempt.next_frame() else { return };
+        let Some((render, shot)) = attempt.render() else { return };
+        let order = RenderOrder {
+            instance: id,
+            lease,
+            frame,
+            shot: shot.clone(),
+            settings: render.settings.clone(),
+        };
+        let stall_ms = u64::from(attempt.assignment.stall_s) * 1000;
+        attempt.began.get_or_insert(now);
+        (attempt.fraction, attempt.sample, attempt.samples) = (0.0, 0, 0);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            attempt.memory_mib = instance.memory_mib;
+            attempt.peak_mib = attempt.peak_mib.max(instance.memory_mib);
+            instance.activity = Activity::Rendering { lease, sign: LastSign { at: now, stall_ms } };
+        }
+        self.command(Command::Render(Box::new(order)));
+        self.set_stage(lease, Stage::Rendering { instance: id });
+    }
+
+    pub(super) fn set_stage(&mut self, lease: LeaseId, stage: Stage) {
+        if let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.stage = stage;
+        }
+        self.tell_progress(lease, true);
+    }
+
+    /// Tells the coordinator where the attempt is; not too often, unless it is news.
+    pub(super) fn tell_progress(&mut self, lease: LeaseId, news: bool) {
+        let (now, pause) = (self.now, self.patience.progress_ms);
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
+        // Work without an instance is over before anybody could look at it.
+        let quiet = attempt.has_ended() || matches!(attempt.stage, Stage::Working);
+        let soon = attempt.told.is_some_and(|told| now.since(told) < pause);
+        if quiet || (soon && !news) {
+            return;
+        }
+        attempt.told = Some(now);
+        let progress = attempt.progress(now);
+        self.tell(FromAgent::Progress(progress));
+    }
+}

@@ -1,0 +1,241 @@
+//! A connection to a farm, and everything that one can ask of it.
+
+use std::fs::File;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use grange_protocol::client::{
+    JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role, WatchRequest,
+};
+use grange_protocol::file::Blob;
+use grange_protocol::stream::Open;
+use grange_protocol::view::{
+    AgentView, FarmView, JobDetail, JobView, LogView, OutputView, WatchEvent,
+};
+use grange_protocol::{BlobHash, JobId, Refusal, Submission};
+use grange_transport::message::{Receiver, Sender};
+use grange_transport::{ConnectError, Connection, Endpoint, Identity, StreamError, exchange};
+use tokio::task::spawn_blocking;
+
+/// A farm, as one identity. Cheap calls over one connection; clone-free, share it by reference.
+#[derive(Debug)]
+pub struct Farm {
+    endpoint: Endpoint,
+    connection: Connection,
+}
+
+/// Events of a job or of the whole farm, as they happen.
+#[derive(Debug)]
+pub struct Watch {
+    events: Receiver<Result<WatchEvent, Refusal>>,
+    /// Ends the watch on the other side when it is dropped.
+    _open: Sender<Open>,
+}
+
+impl Farm {
+    pub async fn connect(identity: &Identity) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::new(identity)?;
+        let connection = endpoint.connect().await?;
+        Ok(Self { endpoint, connection })
+    }
+
+    /// Connects anew after the connection was lost.
+    pub async fn reconnect(&mut self) -> Result<(), ClientError> {
+        self.connection = self.endpoint.connect().await?;
+        Ok(())
+    }
+
+    /// Says goodbye. Dropped without it, the farm notices a little later.
+    pub async fn close(self) {
+        self.endpoint.close().await;
+    }
+
+    pub async fn farm(&self) -> Result<FarmView, ClientError> {
+        self.call(Request::Farm, |response| match response {
+            Response::Farm(view) => Some(view),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<JobView>, ClientError> {
+        self.call(Request::Jobs, |response| match response {
+            Response::Jobs(jobs) => Some(jobs),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn job(&self, job: JobId) -> Result<JobDetail, ClientError> {
+        self.call(Request::Job(job), |response| match response {
+            Response::Job(detail) => Some(*detail),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn act(&self, job: JobId, action: JobAction) -> Result<(), ClientError> {
+        self.call(Request::Act { job, action }, |response| {
+            matches!(response, Response::Done).then_some(())
+        })
+        .await
+    }
+
+    pub async fn agents(&self) -> Result<Vec<AgentView>, ClientError> {
+        self.call(Request::Agents, |response| match response {
+            Response::Agents(agents) => Some(agents),
+            _ => None,
+        })
+        .await
+    }
+
+    /// One page of a job's committed outputs.
+    pub async fn outputs(&self, query: OutputsQuery) -> Result<Page<OutputView>, ClientError> {
+        self.call(Request::Outputs(query), |response| match response {
+            Response::Outputs(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// One page of logs, the latest first.
+    pub async fn logs(&self, query: LogsQuery) -> Result<Page<LogView>, ClientError> {
+        self.call(Request::Logs(query), |response| match response {
+            Response::Logs(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// A join string for somebody of that role, good for `ttl` and for one use.
+    pub async fn create_token(&self, role: Role, ttl: Duration) -> Result<JoinToken, ClientError> {
+        let ttl_s = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
+        self.call(Request::CreateToken { role, ttl_s }, |response| match response {
+            Response::Token(token) => Some(token),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Those of the files that the farm lacks.
+    pub async fn missing(&self, files: Vec<BlobHash>) -> Result<Vec<BlobHash>, ClientError> {
+        self.call(Request::MissingBlobs(files), |response| match response {
+            Response::MissingBlobs(missing) => Some(missing),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Submits a job whose files the farm has.
+    pub async fn submit(&self, submission: Submission) -> Result<JobId, ClientError> {
+        self.call(Request::Submit(Box::new(submission)), |response| match response {
+            Response::Submitted(job) => Some(job),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Sends a file. One that was sent halfway before goes on there.
+    pub async fn put_file(&self, path: &Path, blob: Blob) -> Result<(), ClientError> {
+        let owned = path.to_owned();
+        let source =
+            spawn_blocking(move || File::open(owned)).await.map_err(std::io::Error::other)?;
+        let source = source.map_err(|error| ClientError::File(path.into(), error))?;
+        Ok(exchange::put_blob(&self.connection, blob, source).await?)
+    }
+
+    /// Events from now on, after the present state.
+    pub async fn watch(&self, request: WatchRequest) -> Result<Watch, ClientError> {
+        let (open, events) = exchange::listen(&self.connection, &Open::Watch(request)).await?;
+        Ok(Watch { events, _open: open })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    async fn call<T>(
+        &self,
+        request: Request,
+        expected: impl FnOnce(Response) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        match exchange::call(&self.connection, request).await? {
+            Response::Refused(refusal) => Err(ClientError::Refused(refusal)),
+            response => expected(response).ok_or(ClientError::Unexpected),
+        }
+    }
+}
+
+impl Watch {
+    /// The next event; `None` if the farm ended the watch.
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        match self.events.recv().await? {
+            Some(Ok(event)) => Ok(Some(event)),
+            Some(Err(refusal)) => Err(ClientError::Refused(refusal)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Repeats what fails because the connection was lost, with pauses that grow to five seconds, for
+/// at most `patience`. `between` hears of every failure.
+pub async fn retry_lost<T, Fut>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Fut,
+    mut between: impl FnMut(&ClientError),
+) -> Result<T, ClientError>
+where
+    Fut: Future<Output = Result<T, ClientError>>,
+{
+    let began = std::time::Instant::now();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match attempt().await {
+            Err(error) if error.is_lost() && began.elapsed() < patience => {
+                between(&error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Stream(StreamError),
+    #[error("the coordinator's answer makes no sense: one of the two programs needs an update")]
+    Unexpected,
+    #[error("{0} cannot be read: {1}")]
+    File(std::path::PathBuf, std::io::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl ClientError {
+    /// Whether the same may well work over another connection.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Stream(error) => matches!(error, StreamError::Lost(_) | StreamError::Truncated),
+            Self::Connect(error) => {
+                matches!(error, ConnectError::Unreachable(..) | ConnectError::Name(..))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<StreamError> for ClientError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Refused(refusal) => Self::Refused(refusal),
+            other => Self::Stream(other),
+        }
+    }
+}
