@@ -1,0 +1,122 @@
+//! A job's files on this host: fetched once, laid out as the submitter has them.
+//!
+//! `layouts/MANIFEST/home/ada/shot.blend` is a hard link to the store's file, so a layout costs no
+//! space and relative and absolute paths resolve as they did at home.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use grange_protocol::agent::{Failure, FailureKind};
+use grange_protocol::file::Blob;
+use grange_protocol::limits::MANIFEST_MAX;
+use grange_protocol::{BlobHash, Manifest, codec};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::supply::Supply;
+
+/// A file that was used within this time is not collected, whatever the cache's limit.
+const MIN_AGE: Duration = Duration::from_secs(600);
+
+/// Fetches scenes and lays them out.
+#[derive(Clone)]
+pub(crate) struct Scenes {
+    pub(crate) supply: Supply,
+    /// Where layouts are made.
+    pub(crate) layouts: PathBuf,
+    /// What the store may keep of past jobs.
+    pub(crate) cache_bytes: u64,
+}
+
+impl Scenes {
+    /// Where a scene is laid out.
+    pub(crate) fn layout(&self, manifest: BlobHash) -> PathBuf {
+        self.layouts.join(manifest.to_hex())
+    }
+
+    /// Fetches what is missing and lays everything out.
+    pub(crate) async fn prepare(&self, hash: BlobHash) -> Result<(), Failure> {
+        let manifest = self.manifest(hash).await?;
+        let mut fetching = JoinSet::new();
+        for entry in manifest.entries() {
+            let blob = Blob { hash: entry.blob, len: entry.len };
+            let (supply, path) = (self.supply.clone(), entry.path.clone());
+            fetching.spawn(async move {
+                supply
+                    .fetch(blob)
+                    .await
+                    .map_err(|why| cannot(&format!("{path} cannot be fetched: {why}")))
+            });
+        }
+        while let Some(fetched) = fetching.join_next().await {
+            fetched.unwrap_or_else(|error| Err(cannot(&error.to_string())))?;
+        }
+        let scenes = self.clone();
+        let laid_out = spawn_blocking(move || scenes.lay_out(hash, &manifest)).await;
+        laid_out
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| cannot(&format!("the scene's files cannot be laid out: {error}")))
+    }
+
+    /// Removes a layout, and from the store what has not been used for the longest time.
+    pub(crate) fn release(&self, manifest: BlobHash) {
+        let scenes = self.clone();
+        spawn_blocking(move || {
+            let _ = fs::remove_dir_all(scenes.layout(manifest));
+            match scenes.supply.store.collect(scenes.cache_bytes, MIN_AGE, |_| false) {
+                Ok(collected) if collected.files > 0 => tracing::info!(
+                    "removed {} files ({} MiB) from the cache",
+                    collected.files,
+                    collected.bytes >> 20
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::warn!("the cache cannot be tidied: {error}"),
+            }
+        });
+    }
+
+    async fn manifest(&self, hash: BlobHash) -> Result<Manifest, Failure> {
+        self.supply
+            .fetch_small(hash, MANIFEST_MAX)
+            .await
+            .map_err(|why| cannot(&format!("the job's manifest cannot be fetched: {why}")))?;
+        let bytes = self
+            .supply
+            .store
+            .read_small(hash, MANIFEST_MAX)
+            .map_err(|error| cannot(&format!("the job's manifest cannot be read: {error}")))?;
+        codec::decode(&bytes).map_err(|error| {
+            Failure::new(FailureKind::Scene, format!("the job's manifest is bad: {error}"))
+        })
+    }
+
+    fn lay_out(&self, hash: BlobHash, manifest: &Manifest) -> io::Result<()> {
+        let layout = self.layout(hash);
+        if layout.exists() {
+            return Ok(());
+        }
+        let making = self.layouts.join(format!("{hash}.making"));
+        let _ = fs::remove_dir_all(&making);
+        for entry in manifest.entries() {
+            let target = making.join(entry.path.relative());
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            link_or_copy(&self.supply.store.path(entry.blob), &target)?;
+        }
+        fs::rename(&making, &layout)
+    }
+}
+
+/// A hard link where the file system has them and the file has not too many.
+pub(crate) fn link_or_copy(source: &Path, target: &Path) -> io::Result<()> {
+    match fs::hard_link(source, target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => fs::copy(source, target).map(drop),
+        outcome => outcome,
+    }
+}
+
+fn cannot(reason: &str) -> Failure {
+    Failure::new(FailureKind::Host, reason)
+}
