@@ -61,6 +61,15 @@ impl Core {
         }
     }
 
+    /// Everything ends here and may begin anew elsewhere.
+    pub(super) fn abandon(&mut self) {
+        self.drain();
+        let begun: Vec<LeaseId> = self.attempts.keys().copied().collect();
+        for lease in begun {
+            self.revoked(lease);
+        }
+    }
+
     pub(super) fn settled(&mut self, lease: LeaseId) {
         if self.attempts.get(&lease).is_some_and(Attempt::has_ended) {
             self.forget(lease);

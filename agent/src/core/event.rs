@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Settled(LeaseId),
     /// Finish what has begun, take nothing new.
     Drain,
+    /// Stop everything, now; others may have it.
+    Abandon,
     SceneReady(BlobHash),
     SceneFailed(BlobHash, Failure),
     /// A process has started and said hello.

@@ -186,6 +186,7 @@ impl Event {
             Self::Recalled(_) => "recalled",
             Self::Settled(_) => "settled",
             Self::Drain => "drain",
+            Self::Abandon => "abandon",
             Self::SceneReady(_) => "scene ready",
             Self::SceneFailed(..) => "scene failed",
             Self::InstanceUp(_) => "instance up",

@@ -90,6 +90,7 @@ impl Core {
             Event::Recalled(lease) => self.recalled(lease),
             Event::Settled(lease) => self.settled(lease),
             Event::Drain => self.drain(),
+            Event::Abandon => self.abandon(),
             Event::SceneReady(manifest) => self.scene_ready(manifest),
             Event::SceneFailed(manifest, failure) => self.scene_failed(manifest, &failure),
             Event::InstanceUp(instance) => self.instance_up(instance),

@@ -1,0 +1,202 @@
+//! A frame's files on their way to the coordinator: looked at, hashed, committed, removed.
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use grange_blender::verify::verify;
+use grange_protocol::agent::{Assignment, Failure, FailureKind};
+use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
+use grange_protocol::{OutputName, RefusalCode};
+use grange_transport::{StreamError, exchange};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::core::{Frame, RenderedFile};
+use crate::supply::Supply;
+
+/// Files that are sent at once; more wait.
+const SENDS: usize = 16;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes sent that turn out to be others are sent so often before it is the host's fault.
+const TRIES: u32 = 3;
+/// Below so much free space a file that is not whole is the disk's fault. Bytes.
+const DISK_FULL: u64 = 1 << 20;
+
+/// Commits files of attempts.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    supply: Supply,
+    scratch: PathBuf,
+    sends: Arc<Semaphore>,
+    verifications: Arc<Semaphore>,
+}
+
+/// Why files were not committed.
+pub(crate) enum NotDelivered {
+    /// The lease is not, or no longer, the agent's.
+    Stale,
+    Failed(Failure),
+}
+
+impl Delivery {
+    pub(crate) fn new(supply: Supply, scratch: PathBuf) -> Self {
+        Self {
+            supply,
+            scratch,
+            sends: Arc::new(Semaphore::new(SENDS)),
+            // Looking at a picture costs a core; rendering wants it too.
+            verifications: Arc::new(Semaphore::new(crate::host::cores().div_ceil(2))),
+        }
+    }
+
+    /// Commits all files of a frame and removes them. Returns how many. The picture itself goes
+    /// last: whoever sees it can rely on the rest.
+    pub(crate) async fn deliver(
+        &self,
+        assignment: &Assignment,
+        frame: &Frame,
+    ) -> Result<u32, NotDelivered> {
+        let mut outputs = Vec::new();
+        for file in &frame.files {
+            outputs.push(self.inspect(frame.number, file).await.map_err(NotDelivered::Failed)?);
+        }
+        let count = outputs.len() as u32;
+        let (extras, pictures): (Vec<_>, Vec<_>) =
+            outputs.into_iter().partition(|(output, _)| output.role == OutputRole::Extra);
+        for group in [extras, pictures] {
+            let mut sending = JoinSet::new();
+            for (output, source) in group {
+                let (delivery, assignment) = (self.clone(), assignment.clone());
+                sending.spawn(async move { delivery.send(&assignment, output, source).await });
+            }
+            while let Some(sent) = sending.join_next().await {
+                sent.unwrap_or_else(|error| Err(failed(FailureKind::Other, error.to_string())))?;
+            }
+        }
+        self.discard(frame);
+        Ok(count)
+    }
+
+    /// Removes a frame's files.
+    pub(crate) fn discard(&self, frame: &Frame) {
+        let dirs: std::collections::BTreeSet<PathBuf> = frame
+            .files
+            .iter()
+            .filter_map(|file| file.path.components().next())
+            .map(|first| self.scratch.join(first))
+            .collect();
+        spawn_blocking(move || {
+            for dir in dirs {
+                if let Err(error) = std::fs::remove_dir_all(&dir) {
+                    tracing::debug!("{} stays: {error}", dir.display());
+                }
+            }
+        });
+    }
+
+    /// Opens a file where it lies, sees that it is whole, and names and hashes it.
+    async fn inspect(&self, number: i32, file: &RenderedFile) -> Result<(Output, File), Failure> {
+        let name: OutputName = file
+            .name
+            .parse()
+            .map_err(|error| Failure::new(FailureKind::Scene, format!("an output is refused: {error}")))?;
+        let _permit = self.verifications.acquire().await;
+        let (scratch, path) = (self.scratch.clone(), file.path.clone());
+        let inspected = spawn_blocking(move || open_and_verify(&scratch, &path)).await;
+        let (source, blob) = inspected
+            .map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?
+            .map_err(|why| self.not_whole(&name, &why))?;
+        let output = Output { name, role: file.role, frame: number, blob };
+        Ok((output, source))
+    }
+
+    fn not_whole(&self, name: &OutputName, why: &str) -> Failure {
+        match free_space(&self.scratch) {
+            Some(free) if free < DISK_FULL => Failure::new(
+                FailureKind::Host,
+                format!(
+                    "this host's disk is full, so {name} is not whole: make room at {}",
+                    self.scratch.display()
+                ),
+            ),
+            _ => Failure::new(FailureKind::Output, format!("{name} is not a whole picture: {why}")),
+        }
+    }
+
+    /// Sends until it is committed or refused; while the coordinator is away, waits for it.
+    async fn send(
+        &self,
+        assignment: &Assignment,
+        output: Output,
+        source: File,
+    ) -> Result<(), NotDelivered> {
+        let _permit = self.sends.acquire().await;
+        let (mut pause, mut tries) = (FIRST_PAUSE, 0);
+        loop {
+            let connection = match self.supply.connected().await {
+                Ok(connection) => connection,
+                Err(error) => return Err(failed(FailureKind::Other, error.to_string())),
+            };
+            let put = PutOutput {
+                lease: assignment.lease,
+                task: assignment.task,
+                output: output.clone(),
+                eager: false,
+            };
+            let again = source.try_clone().and_then(|mut again| again.rewind().map(|()| again));
+            let again = again.map_err(|error| failed(FailureKind::Host, error.to_string()))?;
+            match exchange::put_output(&connection, put, again).await {
+                Ok(()) => return Ok(()),
+                Err(StreamError::Refused(refusal)) => match refusal.code {
+                    RefusalCode::StaleLease => return Err(NotDelivered::Stale),
+                    RefusalCode::NotNow => tracing::warn!("{}: {refusal}", output.name),
+                    RefusalCode::NameTaken => return Err(failed(FailureKind::Scene, refusal.message)),
+                    _ => {
+                        tries += 1;
+                        if tries >= TRIES {
+                            return Err(failed(FailureKind::Output, refusal.message));
+                        }
+                    }
+                },
+                Err(StreamError::Io(error)) => return Err(failed(FailureKind::Host, error.to_string())),
+                Err(error) => tracing::debug!("{} is sent again: {error}", output.name),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// The file is opened once, without leaving the scratch directory, and everything after looks at
+/// that one handle: whatever Blender does to names meanwhile changes nothing.
+fn open_and_verify(scratch: &Path, path: &Path) -> Result<(File, Blob), String> {
+    let open = || -> io::Result<File> {
+        let dir = Dir::open_ambient_dir(scratch, ambient_authority())?;
+        let file = dir.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        Ok(file.into_std())
+    };
+    let file = open().map_err(|error| error.to_string())?;
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let verified = verify(Path::new(&handle)).map_err(|error| error.to_string())?;
+    Ok((file, Blob { hash: verified.hash, len: verified.len }))
+}
+
+/// Free bytes for us on the file system of a path.
+fn free_space(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
+fn failed(kind: FailureKind, reason: impl Into<String>) -> NotDelivered {
+    NotDelivered::Failed(Failure::new(kind, reason))
+}
