@@ -1,5 +1,5 @@
-//! Everything Blender: what a .blend file says without Blender ([`file`]), which Blenders a host
-//! has ([`runtime`]), how one is driven ([`instance`]), and whether what it wrote is whole
+//! Everything Blender: what a .blend file says without Blender ([`mod@file`]), which Blenders a
+//! host has ([`runtime`]), how one is driven ([`instance`]), and whether what it wrote is whole
 //! ([`verify`]). Nothing else in the workspace knows how Blender talks.
 
 pub mod file;
