@@ -123,7 +123,11 @@ fn assign(number: u64, name: &str, frames: &str) -> Event {
         output: "####".parse().unwrap(),
         extras: None,
     };
-    let needs = SceneNeeds { saved_by: BlenderVersion::new(3, 4), engines: Default::default() };
+    let needs = SceneNeeds {
+        saved_by: BlenderVersion::new(3, 4),
+        engines: Default::default(),
+        denoiser: false,
+    };
     let work = TaskWork::Render(RenderWork {
         blend: "/p/x.blend".parse().unwrap(),
         needs,

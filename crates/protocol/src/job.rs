@@ -99,6 +99,8 @@ pub struct SceneNeeds {
     /// The Blender that saved the file.
     pub saved_by: BlenderVersion,
     pub engines: BTreeSet<Engine>,
+    /// Whether Cycles must have its denoiser, which some builds of Blender lack.
+    pub denoiser: bool,
 }
 
 /// A render engine, by what it is and not by the id of one version.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use grange_protocol::agent::AgentHello;
-use grange_protocol::job::{DeviceRequest, Needs, Work};
+use grange_protocol::agent::{AgentHello, RuntimeInfo};
+use grange_protocol::job::{DeviceRequest, Engine, Needs, SceneNeeds, Work};
 use grange_protocol::{BlobHash, LeaseId, Millis};
 
 #[derive(Clone, Debug)]
@@ -86,6 +86,7 @@ impl Agent {
             Needs::Blender(needs) => self.hello.runtimes.iter().any(|runtime| {
                 runtime.version.can_open(needs.saved_by)
                     && needs.engines.is_subset(&runtime.engines)
+                    && (runtime.denoiser || !needs.denoiser)
             }),
             Needs::Ffmpeg => self.hello.ffmpeg,
             Needs::Nothing => true,
@@ -175,22 +176,34 @@ pub(crate) fn lacking<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) 
                      online is {newest}",
                     needs.saved_by
                 ),
-                Some(_) => {
-                    let have: BTreeSet<_> =
-                        runtimes().flat_map(|runtime| &runtime.engines).collect();
-                    let engines: Vec<String> = needs
-                        .engines
-                        .iter()
-                        .filter(|engine| !have.contains(engine))
-                        .map(ToString::to_string)
-                        .collect();
-                    if engines.is_empty() {
-                        "no agent that is online has a Blender, an engine and a device for it together".into()
-                    } else {
-                        format!("no agent that is online can render with {}", engines.join(" and "))
-                    }
-                }
+                Some(_) => lacking_features(needs, runtimes()),
             }
         }
     }
+}
+
+/// What is lacking although some runtime could open the file.
+fn lacking_features<'a>(
+    needs: &SceneNeeds,
+    runtimes: impl Iterator<Item = &'a RuntimeInfo>,
+) -> String {
+    let able: Vec<&RuntimeInfo> =
+        runtimes.filter(|runtime| runtime.version.can_open(needs.saved_by)).collect();
+    let has = |engine: &Engine| able.iter().any(|runtime| runtime.engines.contains(engine));
+    let engines: Vec<String> =
+        needs.engines.iter().filter(|engine| !has(engine)).map(ToString::to_string).collect();
+    if !engines.is_empty() {
+        return format!("no agent that is online can render with {}", engines.join(" and "));
+    }
+    if needs.denoiser && !able.iter().any(|runtime| runtime.denoiser) {
+        let versions: BTreeSet<&str> =
+            able.iter().map(|runtime| runtime.full_version.as_str()).collect();
+        let versions: Vec<&str> = versions.into_iter().collect();
+        return format!(
+            "the scene is denoised, and Blender {} on the agents that are online was built without \
+             the denoiser (use a Blender from blender.org there, or submit with --allow-no-denoiser)",
+            versions.join(" and ")
+        );
+    }
+    "no agent that is online has a Blender, its engine and a device for it together".into()
 }

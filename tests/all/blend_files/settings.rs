@@ -18,6 +18,7 @@ pub(super) struct Settings {
 struct Scene {
     name: String,
     engine: String,
+    frame_current: i32,
     frames: (i32, i32, u32),
     camera: Option<String>,
     cameras: Vec<String>,
@@ -68,6 +69,7 @@ fn as_blender_says(read: &SceneSummary, expected: &Scene) -> Scene {
         name: read.name.clone(),
         engine: expected.engine.clone(),
         frames: (read.frame_start, read.frame_end, read.frame_step),
+        frame_current: read.frame_current,
         camera: read.camera.clone(),
         cameras: read.cameras.clone(),
         marker_cameras: markers.map(|marker| (marker.frame, marker.camera.clone())).collect(),

@@ -31,6 +31,7 @@ def described(scene) -> dict:
         "name": scene.name,
         "engine": render.engine,
         "frames": [scene.frame_start, scene.frame_end, scene.frame_step],
+        "frame_current": scene.frame_current,
         "camera": scene.camera and scene.camera.name,
         "cameras": sorted({o.name for o in scene.collection.all_objects if o.type == "CAMERA"}),
         "marker_cameras": sorted([m.frame, m.camera.name] for m in markers_of(scene)),
@@ -113,6 +114,7 @@ def cameras_of_a_library() -> None:
 def range_and_rate() -> None:
     scene = new_scene("Range")
     scene.frame_start, scene.frame_end, scene.frame_step = 3, 101, 7
+    scene.frame_current = 17
     scene.render.fps, scene.render.fps_base = 30, 1.001
     scene.render.resolution_x, scene.render.resolution_y = 641, 359
     scene.render.resolution_percentage = 50

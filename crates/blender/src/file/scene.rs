@@ -34,6 +34,7 @@ pub(super) fn read(shelf: &Shelf, document: &Document, scene: Record<'_>) -> Opt
         engine: Engine::from_id(&render.text("engine")),
         frame_start: number("sfra") as i32,
         frame_end: number("efra") as i32,
+        frame_current: number("cfra") as i32,
         frame_step: number("frame_step").clamp(1, i64::from(i32::MAX)) as u32,
         camera: scene.follow("camera").map(|camera| camera.name()),
         cameras: cameras(shelf, document, scene),

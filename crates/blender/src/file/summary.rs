@@ -28,6 +28,8 @@ pub struct SceneSummary {
     pub engine: Engine,
     pub frame_start: i32,
     pub frame_end: i32,
+    /// The frame that was shown when the file was saved.
+    pub frame_current: i32,
     /// Every how many-th frame an animation renders; at least 1.
     pub frame_step: u32,
     /// The camera that renders, unless a marker binds another.

@@ -365,7 +365,11 @@ pub(crate) fn step(name: &str, work: Work) -> StepSpec {
 pub(crate) fn render(frames: i32) -> Work {
     Work::Render(RenderWork {
         blend: label("/p/shot.blend"),
-        needs: SceneNeeds { saved_by: BlenderVersion::new(3, 4), engines: [Engine::Cycles].into() },
+        needs: SceneNeeds {
+            saved_by: BlenderVersion::new(3, 4),
+            engines: [Engine::Cycles].into(),
+            denoiser: false,
+        },
         settings: RenderSettings::default(),
         chunk: 1,
         shots: vec![Shot {
