@@ -1,1 +1,4 @@
-//! Stand-ins and scaffolding for the tests of the whole farm. Nothing here is part of the product.
+//! Stand-ins and scaffolding for the tests of the whole farm, and its benchmarks. Nothing here is
+//! part of the product.
+
+pub mod bench;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use grange_transport::message::{Receiver, Sender};
 use grange_transport::{ConnectError, Connection, Endpoint, Identity, StreamError, exchange};
 use tokio::task::spawn_blocking;
 
-/// A farm, as one identity. Cheap calls over one connection; clone-free, share it by reference.
-#[derive(Debug)]
+/// A farm, as one identity. Clones share one connection.
+#[derive(Clone, Debug)]
 pub struct Farm {
     endpoint: Endpoint,
     connection: Connection,
@@ -47,7 +48,7 @@ impl Farm {
     }
 
     /// Says goodbye. Dropped without it, the farm notices a little later.
-    pub async fn close(self) {
+    pub async fn close(&self) {
         self.endpoint.close().await;
     }
 
@@ -143,6 +144,11 @@ impl Farm {
             spawn_blocking(move || File::open(owned)).await.map_err(std::io::Error::other)?;
         let source = source.map_err(|error| ClientError::File(path.into(), error))?;
         Ok(exchange::put_blob(&self.connection, blob, source).await?)
+    }
+
+    /// Sends a small file that is in memory.
+    pub async fn put_bytes(&self, blob: Blob, bytes: Vec<u8>) -> Result<(), ClientError> {
+        Ok(exchange::put_blob(&self.connection, blob, Cursor::new(bytes)).await?)
     }
 
     /// Events from now on, after the present state.

@@ -2,6 +2,9 @@
 
 pub mod download;
 pub mod farm;
+pub mod package;
+pub mod request;
 
 pub use download::{Folder, Saved};
 pub use farm::{ClientError, Farm, Watch};
+pub use package::{Package, PackageError, Uploaded};

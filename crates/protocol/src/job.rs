@@ -126,6 +126,9 @@ pub struct RenderSettings {
     /// Render without denoising on a Blender that was built without its denoiser. Changes the
     /// picture; otherwise such a Blender refuses the scene.
     pub allow_no_denoiser: bool,
+    /// Render although files are missing that the scene names. Otherwise a missing library fails
+    /// the job.
+    pub allow_missing: bool,
 }
 
 /// Where Cycles computes. A device that is asked for and not there is a failure, never the CPU.

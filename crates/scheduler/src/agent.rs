@@ -11,6 +11,17 @@ pub struct Agent {
     pub hello: AgentHello,
     pub connection: Connection,
     pub(crate) devices: Vec<DeviceBook>,
+    /// How it is filed among the agents that take tasks.
+    pub(crate) filed: Filed,
+}
+
+/// An agent's places in the core's indices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filed {
+    /// Its load, if it has room for a task.
+    pub(crate) load: Option<usize>,
+    /// Scenes that an idle instance of it has open.
+    pub(crate) scenes: Vec<BlobHash>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +53,8 @@ pub(crate) struct DeviceBook {
 pub(crate) struct WarmScene {
     /// Leases that use it.
     pub(crate) held: u32,
+    /// Instances that have it open: as many as ever used it at once.
+    pub(crate) instances: u32,
     /// Since when the device works on it without a break.
     pub(crate) since: Millis,
 }
@@ -58,7 +71,7 @@ impl Agent {
                 ..DeviceBook::default()
             })
             .collect();
-        Self { hello, connection: Connection::Online, devices }
+        Self { hello, connection: Connection::Online, devices, filed: Filed::default() }
     }
 
     pub fn is_online(&self) -> bool {
@@ -70,9 +83,15 @@ impl Agent {
         self.devices.iter().flat_map(|device| device.held.iter().copied())
     }
 
-    /// Whether it takes one more task now, running or ahead.
-    pub(crate) fn has_room(&self) -> bool {
-        self.is_online() && self.devices.iter().any(DeviceBook::has_room)
+    /// How it should be filed now.
+    pub(crate) fn filing(&self) -> Filed {
+        let roomy = || self.devices.iter().filter(|device| self.is_online() && device.has_room());
+        let warm = |device: &DeviceBook| {
+            let idle = device.scenes.iter().filter(|(_, warm)| warm.held < warm.instances);
+            idle.map(|(scene, _)| *scene).collect::<Vec<_>>()
+        };
+        let scenes = roomy().filter(|device| device.has_idle_slot()).flat_map(warm);
+        Filed { load: roomy().map(DeviceBook::load).min(), scenes: scenes.collect() }
     }
 
     /// Whether it could ever do this work.
@@ -125,7 +144,10 @@ impl DeviceBook {
     pub(crate) fn hold(&mut self, lease: LeaseId, scene: Option<BlobHash>, now: Millis) {
         self.held.push(lease);
         if let Some(scene) = scene {
-            self.scenes.entry(scene).or_insert(WarmScene { held: 0, since: now }).held += 1;
+            let new = WarmScene { held: 0, instances: 0, since: now };
+            let warm = self.scenes.entry(scene).or_insert(new);
+            warm.held += 1;
+            warm.instances = warm.instances.max(warm.held.min(self.slots as u32));
         }
     }
 

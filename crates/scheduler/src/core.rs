@@ -6,7 +6,8 @@ use grange_protocol::client::{JobAction, Role};
 use grange_protocol::shot::Label;
 use grange_protocol::view::{JobState, TaskState};
 use grange_protocol::{
-    AgentId, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex, TaskRef,
+    AgentId, BlobHash, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex,
+    TaskRef,
 };
 
 use crate::agent::{Agent, Connection, lacking};
@@ -57,8 +58,10 @@ pub struct Core {
     pub(crate) live: BTreeMap<JobId, Live>,
     /// Jobs with ready tasks, in the order in which they are served.
     pub(crate) ranks: BTreeSet<Rank>,
-    /// Agents with room for a task.
-    pub(crate) roomy: BTreeSet<AgentId>,
+    /// Agents with room for a task, the least loaded first.
+    pub(crate) roomy: BTreeSet<(usize, AgentId)>,
+    /// Those of them that have an idle instance with a scene open.
+    pub(crate) warm: BTreeSet<(BlobHash, AgentId)>,
     /// When the leases of lost agents end.
     pub(crate) expiries: BTreeSet<(Millis, AgentId)>,
     pub(crate) last_lease: u64,
@@ -88,6 +91,7 @@ impl Core {
             live,
             ranks: BTreeSet::new(),
             roomy: BTreeSet::new(),
+            warm: BTreeSet::new(),
             expiries: BTreeSet::new(),
             last_lease: 0,
             facts: Vec::new(),

@@ -3,7 +3,7 @@
 use grange_protocol::agent::Assignment;
 use grange_protocol::{AgentId, BlobHash, JobId, LeaseId, Millis, TaskIndex, TaskRef};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Filed};
 use crate::command::Command;
 use crate::core::Core;
 use crate::lease::{Hold, Lease};
@@ -71,7 +71,7 @@ impl Core {
         }
         self.leases.insert(id, lease);
         self.rank(lease.task.job);
-        self.refresh_room(lease.agent);
+        self.file(lease.agent);
         self.task_changed(lease.task);
         self.agent_changed(lease.agent);
     }
@@ -89,7 +89,7 @@ impl Core {
         if lease.hold != Hold::Revoked {
             self.end_task(lease.task);
         }
-        self.refresh_room(lease.agent);
+        self.file(lease.agent);
         self.agent_changed(lease.agent);
         Some(lease)
     }
@@ -161,7 +161,11 @@ impl Core {
             return Vec::new();
         }
         let is_idle = |agent: &Agent| agent.devices.iter().any(|device| device.has_idle_slot());
-        self.roomy.iter().copied().filter(|id| self.agents.get(id).is_some_and(is_idle)).collect()
+        self.roomy
+            .iter()
+            .map(|(_, id)| *id)
+            .filter(|id| self.agents.get(id).is_some_and(is_idle))
+            .collect()
     }
 
     fn waiting_leases(&self) -> impl Iterator<Item = (LeaseId, Lease)> + '_ {
@@ -190,11 +194,25 @@ impl Core {
             })
     }
 
-    pub(crate) fn refresh_room(&mut self, id: AgentId) {
-        if self.agents.get(&id).is_some_and(Agent::has_room) {
-            self.roomy.insert(id);
-        } else {
-            self.roomy.remove(&id);
+    /// Files an agent anew after anything about it has changed.
+    pub(crate) fn file(&mut self, id: AgentId) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let filing = agent.filing();
+        if filing == agent.filed {
+            return;
+        }
+        let old = std::mem::replace(&mut agent.filed, filing.clone());
+        self.unfile(id, &old);
+        self.roomy.extend(filing.load.map(|load| (load, id)));
+        self.warm.extend(filing.scenes.into_iter().map(|scene| (scene, id)));
+    }
+
+    pub(crate) fn unfile(&mut self, id: AgentId, old: &Filed) {
+        if let Some(load) = old.load {
+            self.roomy.remove(&(load, id));
+        }
+        for scene in &old.scenes {
+            self.warm.remove(&(*scene, id));
         }
     }
 

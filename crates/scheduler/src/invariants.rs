@@ -1,9 +1,10 @@
 //! What is always true of a core. Every test and every simulation asks after every event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use grange_protocol::{AgentId, JobId, LeaseId, StepIndex};
+use grange_protocol::{JobId, LeaseId, StepIndex};
 
+use crate::agent::Agent;
 use crate::core::Core;
 use crate::lease::Hold;
 use crate::tasks::Mark;
@@ -80,14 +81,15 @@ impl Core {
                     problems.push(format!("agent {id} has leases in its book that do not exist"));
                 }
             }
-            if self.roomy.contains(id) != agent.has_room() {
-                problems.push(format!("agent {id} is filed wrongly as having room or not"));
+            if agent.filed != agent.filing() {
+                problems.push(format!("agent {id} is filed wrongly"));
             }
         }
-        let unknown: Vec<&AgentId> =
-            self.roomy.iter().filter(|id| !self.agents.contains_key(id)).collect();
-        if !unknown.is_empty() {
-            problems.push("an agent has room that nobody knows".into());
+        let filed = |count: fn(&Agent) -> usize| -> usize { self.agents.values().map(count).sum() };
+        let roomy = filed(|agent| usize::from(agent.filed.load.is_some()));
+        let warm = filed(|agent| agent.filed.scenes.iter().collect::<BTreeSet<_>>().len());
+        if (roomy, warm) != (self.roomy.len(), self.warm.len()) {
+            problems.push("the files of agents have entries that no agent has".into());
         }
     }
 

@@ -34,7 +34,10 @@ impl Core {
         }
         let devices = hello.devices.len();
         let holding = hello.holding.clone();
-        self.agents.insert(id, Agent::new(hello));
+        if let Some(old) = self.agents.insert(id, Agent::new(hello)) {
+            self.unfile(id, &old.filed);
+        }
+        self.file(id);
         let mut drop = Vec::new();
         for held in holding {
             let device = held.device.min(devices.saturating_sub(1) as u16);
@@ -53,7 +56,7 @@ impl Core {
             }
         }
         self.command(Command::Welcome { agent: id, epoch: self.state.epoch, drop });
-        self.refresh_room(id);
+        self.file(id);
         self.agent_changed(id);
         let open: Vec<JobId> = self.live.keys().copied().collect();
         for job in open {
@@ -87,7 +90,7 @@ impl Core {
             agent.connection = Connection::Lost { expires_at };
             self.expiries.insert((expires_at, id));
         }
-        self.refresh_room(id);
+        self.file(id);
         self.agent_changed(id);
     }
 
@@ -106,6 +109,7 @@ impl Core {
             for lease in held {
                 self.release(lease);
             }
+            self.file(id);
             self.agent_changed(id);
         }
     }
@@ -116,7 +120,7 @@ impl Core {
         {
             agent.connection = Connection::Draining;
         }
-        self.refresh_room(id);
+        self.file(id);
         self.agent_changed(id);
     }
 

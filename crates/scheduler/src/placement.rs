@@ -9,6 +9,7 @@ use crate::agent::{Agent, DeviceBook};
 use crate::core::Core;
 use crate::job::Job;
 use crate::live::Live;
+use uuid::Uuid;
 
 /// A task and the device that gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +18,6 @@ pub(crate) struct Place {
     pub(crate) device: usize,
     pub(crate) task: TaskRef,
 }
-
-/// How good a device is for a task; the least is the best. A free slot beats a place behind a
-/// running task, then a warm scene beats a cold one, then the least loaded, then any.
-type Score = (bool, bool, usize, AgentId);
 
 impl Core {
     /// The best place for the job's next task, if there is one now.
@@ -34,37 +31,32 @@ impl Core {
             .find_map(|step| self.place_step(id, job, live, step))
     }
 
+    /// A free slot beats a place behind a running task, an instance with the scene open beats one
+    /// without, and then the least loaded agent gets the task.
     fn place_step(&self, id: JobId, job: &Job, live: &Live, step: StepIndex) -> Option<Place> {
         let work = &job.spec.step(step)?.work;
-        let mut options: Vec<(Score, usize)> = self
-            .roomy
-            .iter()
-            .filter(|agent| !job.blocked.contains(agent))
-            .filter_map(|agent| self.score(*agent, job, work))
-            .collect();
-        // Nearly always the best one takes a task; sorting them all would be for nothing.
-        while let Some(best) = (0..options.len()).min_by_key(|at| options[*at].0) {
-            let ((_, _, _, agent), device) = options.swap_remove(best);
-            if let Some(task) = self.task_for(agent, id, job, live, step) {
-                return Some(Place { agent, device, task });
-            }
-        }
-        None
+        let try_agent = |agent: AgentId| {
+            let device = self.device_on(agent, job, work)?;
+            let task = self.task_for(agent, id, job, live, step)?;
+            Some(Place { agent, device, task })
+        };
+        let warm = job.spec.manifest.and_then(|scene| {
+            let first = (scene, AgentId(Uuid::nil()));
+            let have_it = self.warm.range(first..).take_while(|(warm, _)| *warm == scene);
+            let places = have_it.filter_map(|(_, agent)| try_agent(*agent));
+            places.min_by_key(|place| self.agents.get(&place.agent).map(|agent| agent.filed.load))
+        });
+        warm.or_else(|| self.roomy.iter().find_map(|(_, agent)| try_agent(*agent)))
     }
 
-    fn score(&self, id: AgentId, job: &Job, work: &Work) -> Option<(Score, usize)> {
+    /// The device of the agent that would take a task of this work now.
+    fn device_on(&self, id: AgentId, job: &Job, work: &Work) -> Option<usize> {
         let agent = self.agents.get(&id)?;
-        if !agent.fits(work) {
+        if job.blocked.contains(&id) || !agent.fits(work) {
             return None;
         }
         let at = agent.device_for(work)?;
-        let device = &agent.devices[at];
-        let scene = job.spec.manifest;
-        if !self.admits(device, scene, job.priority()) {
-            return None;
-        }
-        let warm = scene.is_none_or(|scene| device.scenes.contains_key(&scene));
-        Some(((!device.has_idle_slot(), !warm, device.load(), id), at))
+        self.admits(&agent.devices[at], job.spec.manifest, job.priority()).then_some(at)
     }
 
     /// Whether a device may take up a scene. While it has as many scenes as slots and each still
@@ -94,7 +86,7 @@ impl Core {
         }
         self.roomy
             .iter()
-            .filter_map(|agent| self.agents.get(agent))
+            .filter_map(|(_, agent)| self.agents.get(agent))
             .flat_map(|agent| &agent.devices)
             .filter(|device| device.scenes.len() >= device.slots)
             .flat_map(|device| device.scenes.values())

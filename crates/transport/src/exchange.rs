@@ -1,12 +1,13 @@
 //! The asking side of every exchange: call, put, get. The words are [`grange_protocol::stream`]'s.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use bytes::Bytes;
 use grange_protocol::BlobHash;
 use grange_protocol::client::{Request, Response};
-use grange_protocol::file::{EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply};
+use grange_protocol::file::{
+    Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
+};
 use grange_protocol::limits::FRAME_MAX;
 use grange_protocol::stream::Open;
 use quinn::{Connection, RecvStream, SendStream};
@@ -16,6 +17,11 @@ use tokio::task::spawn_blocking;
 
 use crate::file;
 use crate::message::{Receiver, Sender, StreamError};
+
+/// Where the bytes to send are: a file, or memory.
+pub trait Source: Read + Seek + Send + 'static {}
+
+impl<T: Read + Seek + Send + 'static> Source for T {}
 
 /// One question and its answer. A refusal is an answer here.
 pub async fn call(connection: &Connection, request: Request) -> Result<Response, StreamError> {
@@ -36,8 +42,8 @@ pub async fn listen<T: DeserializeOwned>(
 /// Sends an asset. `source` is read from its beginning.
 pub async fn put_blob(
     connection: &Connection,
-    blob: grange_protocol::file::Blob,
-    source: File,
+    blob: Blob,
+    source: impl Source,
 ) -> Result<(), StreamError> {
     let eager = blob.len <= EAGER_MAX;
     put(connection, &Open::PutBlob(PutBlob { blob, eager }), eager, source).await
@@ -47,7 +53,7 @@ pub async fn put_blob(
 pub async fn put_output(
     connection: &Connection,
     mut output: PutOutput,
-    source: File,
+    source: impl Source,
 ) -> Result<(), StreamError> {
     output.eager = output.output.blob.len <= EAGER_MAX;
     let eager = output.eager;
@@ -58,7 +64,7 @@ async fn put(
     connection: &Connection,
     what: &Open,
     eager: bool,
-    source: File,
+    source: impl Source,
 ) -> Result<(), StreamError> {
     let (sender, recv) = open(connection, what).await?;
     let mut recv = Receiver::<PutReply>::new(recv, FRAME_MAX);
@@ -88,7 +94,7 @@ async fn put(
 /// Sends a file from an offset to its end, and ends the stream.
 pub async fn send_from(
     send: &mut SendStream,
-    mut source: File,
+    mut source: impl Source,
     offset: u64,
 ) -> Result<(), StreamError> {
     let (pieces, mut outgoing) = file::outgoing();

@@ -1,1 +1,33 @@
-fn main() {}
+//! `cargo xtask`: set-up and checks, nothing that a user needs at run time.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a terminal program")]
+
+mod bench;
+mod demo;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Set-up and checks of Grange.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Render a small sample scene on a farm of this machine: a coordinator and two agents
+    Demo(demo::Demo),
+    /// Install what the tests need and run all of them
+    Test(test::Test),
+    /// Measure, in a release build
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Demo(demo) => demo.run(),
+        Task::Test(test) => test.run(),
+        Task::Bench(bench) => bench.run(),
+    };
+    process::exit_code(done)
+}

@@ -11,10 +11,10 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import disk  # noqa: E402
-import links  # noqa: E402
-import pictures  # noqa: E402
-import settings  # noqa: E402
+import disk
+import links
+import pictures
+import settings
 
 try:
     report = {"links": links.make(), "settings": settings.make(), "pictures": pictures.make()}

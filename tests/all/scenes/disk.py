@@ -1,5 +1,6 @@
 """Small real files for scenes to name, and where they go."""
 
+import contextlib
 import os
 import struct
 import sys
@@ -65,10 +66,8 @@ def save(name: str, compress: bool = False) -> str:
 
 def reopen(name: str) -> None:
     """Opens a file. A broken library is an error to Blender, although it opens the file."""
-    try:
+    with contextlib.suppress(RuntimeError):
         bpy.ops.wm.open_mainfile(filepath=path(name))
-    except RuntimeError:
-        pass
     assert bpy.data.filepath == path(name), f"{name} did not open"
 
 

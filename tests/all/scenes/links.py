@@ -6,9 +6,8 @@ Every step also says what a tracer has to find. Kinds are the names of `LinkKind
 import os
 
 import bpy
-
 import disk
-from disk import FOLDER, VERSION, path, png, touch, wav
+from disk import VERSION, path, png, touch, wav
 
 SHOT = "shots/sh 01/Schuß 01.blend"
 

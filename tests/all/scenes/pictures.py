@@ -3,7 +3,6 @@
 import os
 
 import bpy
-
 import disk
 import settings
 from disk import path

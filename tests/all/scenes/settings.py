@@ -1,7 +1,6 @@
 """Scenes with settings of every kind, and what Blender says about each of them."""
 
 import bpy
-
 import disk
 from disk import VERSION, path
 

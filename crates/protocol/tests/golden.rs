@@ -1,0 +1,435 @@
+//! The bytes of every message, pinned. A change here breaks farms in which old and new programs
+//! meet: append instead, and if that cannot be, change the number in the ALPN.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use grange_protocol::agent::*;
+use grange_protocol::client::*;
+use grange_protocol::file::*;
+use grange_protocol::job::*;
+use grange_protocol::kinds::*;
+use grange_protocol::manifest::ManifestEntry;
+use grange_protocol::stream::Open;
+use grange_protocol::view::*;
+use grange_protocol::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// One line per value: its name and its bytes. Every value must also decode to itself.
+#[derive(Default)]
+struct Golden(String);
+
+impl Golden {
+    fn pin<T>(&mut self, name: &str, value: T)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let bytes = codec::encode(&value).unwrap();
+        assert_eq!(codec::decode::<T>(&bytes).unwrap(), value, "{name}");
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(self.0, "{name}: {hex}").unwrap();
+    }
+}
+
+fn text<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().ok().unwrap()
+}
+
+fn lease() -> LeaseId {
+    LeaseId { epoch: Epoch(2), number: 300 }
+}
+
+fn task() -> TaskRef {
+    TaskRef { job: JobId(7), step: StepIndex(1), task: TaskIndex(200) }
+}
+
+fn hash() -> BlobHash {
+    BlobHash::from_bytes([0xab; 32])
+}
+
+fn blob() -> Blob {
+    Blob { hash: hash(), len: 1000 }
+}
+
+fn output() -> Output {
+    Output { name: text("a/0001.png"), role: OutputRole::Frame, frame: -1, blob: blob() }
+}
+
+fn refusal() -> Refusal {
+    Refusal::new(RefusalCode::StaleLease, "no")
+}
+
+fn failure() -> Failure {
+    Failure::new(FailureKind::Crash, "it crashed")
+}
+
+fn shot() -> Shot {
+    Shot {
+        name: text("Front"),
+        scene: Some(text("Scene")),
+        view_layer: None,
+        camera: Some(text("Cam")),
+        frames: text("1-10x3, 20"),
+        resolution: Some(text("64x32")),
+        samples: Some(16),
+        output: text("front_##"),
+        extras: Some(text("front_files")),
+    }
+}
+
+fn needs() -> SceneNeeds {
+    let engines = BTreeSet::from([
+        Engine::Cycles,
+        Engine::Eevee,
+        Engine::Workbench,
+        Engine::Other(text("X")),
+    ]);
+    SceneNeeds { saved_by: BlenderVersion::new(4, 2), engines, denoiser: true }
+}
+
+fn settings() -> RenderSettings {
+    RenderSettings {
+        device: DeviceRequest::Optix,
+        persistent_data: Some(true),
+        fine_progress: true,
+        allow_no_denoiser: false,
+        allow_missing: true,
+    }
+}
+
+fn render() -> RenderWork {
+    RenderWork {
+        blend: text("/p/a.blend"),
+        needs: needs(),
+        settings: settings(),
+        chunk: 2,
+        shots: vec![shot()],
+    }
+}
+
+fn video() -> VideoWork {
+    VideoWork {
+        source: StepIndex(0),
+        fps: FrameRate { fps: 30, base: 1.001 },
+        output: text("p.mp4"),
+    }
+}
+
+fn progress() -> TaskProgress {
+    TaskProgress {
+        lease: lease(),
+        stage: Stage::Rendering,
+        fraction: 0.5,
+        frame: 12,
+        sample: 8,
+        samples: 16,
+        memory_mib: 212,
+        elapsed_ms: 3100,
+    }
+}
+
+#[test]
+fn between_agent_and_coordinator() {
+    let mut golden = Golden::default();
+    let device = DeviceInfo {
+        id: text("cpu"),
+        name: text("EPYC"),
+        kind: DeviceKind::Cpu,
+        memory_mib: 24_000,
+        slots: 2,
+    };
+    let runtime = RuntimeInfo {
+        version: BlenderVersion::new(3, 4),
+        full_version: "3.4.1".into(),
+        path: "/usr/bin/blender".into(),
+        engines: BTreeSet::from([Engine::Cycles]),
+        denoiser: false,
+    };
+    let holding = Holding { lease: lease(), task: task(), device: 0 };
+    let hello = AgentHello {
+        name: text("host"),
+        software: "0.1.0".into(),
+        runtimes: vec![runtime],
+        devices: vec![device],
+        ffmpeg: true,
+        ahead: 1,
+        holding: vec![holding],
+    };
+    golden.pin("hello", Open::Control(Box::new(hello)));
+    let agent = AgentId(Uuid::from_u128(5));
+    let welcome = Welcome {
+        farm: text("f"),
+        agent,
+        epoch: Epoch(2),
+        drop: vec![lease()],
+        heartbeat_ms: 2000,
+    };
+    golden.pin("welcome", welcome);
+    let load = HostLoad {
+        cores: 2,
+        cpu_percent: 50.0,
+        memory_total_mib: 24_000,
+        memory_available_mib: 12_000,
+        instances: 1,
+    };
+    golden.pin("heartbeat", FromAgent::Heartbeat(load));
+    golden.pin("progress", FromAgent::Progress(progress()));
+    let completed =
+        Completed { outputs: 1, total_ms: 900, render_ms: 800, load_ms: 70, peak_mib: 212 };
+    for (name, outcome) in [
+        ("completed", Outcome::Completed(completed)),
+        ("failed", Outcome::Failed(failure())),
+        ("canceled", Outcome::Canceled),
+    ] {
+        let ended = AttemptEnded { lease: lease(), task: task(), outcome, log: "log".into() };
+        golden.pin(&format!("ended, {name}"), FromAgent::Ended(ended));
+    }
+    golden.pin("returned", FromAgent::Returned(vec![lease()]));
+    golden.pin("draining", FromAgent::Draining);
+    for (name, work) in [
+        ("render", TaskWork::Render(render())),
+        ("video", TaskWork::Video(video())),
+        ("noop", TaskWork::Noop(NoopWork { tasks: 9, millis: 1 })),
+    ] {
+        let assignment = Assignment {
+            lease: lease(),
+            task: task(),
+            device: 1,
+            manifest: Some(hash()),
+            submitter: text("ada"),
+            stall_s: 600,
+            work,
+        };
+        golden.pin(&format!("assign, {name}"), ToAgent::Assign(assignment));
+    }
+    golden.pin("revoke", ToAgent::Revoke(lease()));
+    golden.pin("recall", ToAgent::Recall(lease()));
+    golden.pin("settled", ToAgent::Settled(lease()));
+    for kind in [
+        FailureKind::Scene,
+        FailureKind::Host,
+        FailureKind::Crash,
+        FailureKind::Stalled,
+        FailureKind::OutOfMemory,
+        FailureKind::Output,
+        FailureKind::Other,
+    ] {
+        golden.pin(&format!("{kind:?}"), kind);
+    }
+    insta::assert_snapshot!(golden.0);
+}
+
+#[test]
+fn files() {
+    let mut golden = Golden::default();
+    golden.pin("put blob", Open::PutBlob(PutBlob { blob: blob(), eager: true }));
+    let put = PutOutput { lease: lease(), task: task(), output: output(), eager: false };
+    golden.pin("put output", Open::PutOutput(put));
+    golden.pin("get blob", Open::GetBlob(GetBlob { hash: hash(), offset: 5 }));
+    golden.pin("put reply, send from", PutReply::SendFrom(5));
+    golden.pin("put reply, have", PutReply::Have);
+    golden.pin("put reply, refused", PutReply::Refused(refusal()));
+    golden.pin("put done, stored", PutDone::Stored);
+    golden.pin("put done, refused", PutDone::Refused(refusal()));
+    golden.pin("get reply, sending", GetReply::Sending { len: 1000 });
+    golden.pin("get reply, refused", GetReply::Refused(refusal()));
+    for role in [OutputRole::Frame, OutputRole::Extra, OutputRole::Preview] {
+        golden.pin(&format!("{role:?}"), role);
+    }
+    let entry = ManifestEntry { path: text("/p/a.blend"), blob: hash(), len: 1000 };
+    golden.pin("manifest", Manifest::new(vec![entry]).unwrap());
+    insta::assert_snapshot!(golden.0);
+}
+
+#[test]
+fn what_clients_ask() {
+    let mut golden = Golden::default();
+    let mut call = |name: &str, request: Request| golden.pin(name, Open::Call(Box::new(request)));
+    call("missing blobs", Request::MissingBlobs(vec![hash()]));
+    call("jobs", Request::Jobs);
+    call("job", Request::Job(JobId(7)));
+    for action in [
+        JobAction::Cancel,
+        JobAction::Pause,
+        JobAction::Resume,
+        JobAction::Retry,
+        JobAction::SetPriority(text("80")),
+    ] {
+        call(&format!("{action:?}"), Request::Act { job: JobId(7), action });
+    }
+    call("agents", Request::Agents);
+    let outputs = OutputsQuery { job: JobId(7), step: Some(StepIndex(0)), after: 3 };
+    call("outputs", Request::Outputs(outputs));
+    let task = Some((StepIndex(0), TaskIndex(3)));
+    call("logs", Request::Logs(LogsQuery { job: JobId(7), task, failed_only: true, before: 9 }));
+    call("create token", Request::CreateToken { role: Role::Submitter, ttl_s: 900 });
+    call("farm", Request::Farm);
+    for (name, kind) in [
+        (
+            "animation",
+            JobKind::Animation(Animation {
+                blend: text("/p/a.blend"),
+                needs: needs(),
+                settings: settings(),
+                chunk: 2,
+                shot: shot(),
+                preview: Some(Preview {
+                    fps: FrameRate { fps: 24, base: 1.0 },
+                    output: text("p.mp4"),
+                }),
+            }),
+        ),
+        (
+            "shots",
+            JobKind::Shots(Shots {
+                blend: text("/p/a.blend"),
+                needs: needs(),
+                settings: settings(),
+                chunk: 1,
+                shots: vec![shot()],
+            }),
+        ),
+        ("noop", JobKind::Noop(Noop { tasks: 9, millis: 1 })),
+    ] {
+        let submission = Submission {
+            name: text("a.blend"),
+            priority: text("50"),
+            policy: Policy::default(),
+            manifest: Some(hash()),
+            queue_anyway: true,
+            kind,
+        };
+        call(&format!("submit, {name}"), Request::Submit(Box::new(submission)));
+    }
+    golden.pin("watch the farm", Open::Watch(WatchRequest::Farm));
+    golden.pin("watch a job", Open::Watch(WatchRequest::Job { job: JobId(7), outputs_after: 3 }));
+    let enrol = EnrolRequest { token: [7; 16], name: text("host"), csr: vec![1, 2] };
+    golden.pin("enrol", enrol);
+    let enrolled =
+        EnrolReply::Enrolled { role: Role::Agent, farm: text("f"), certificate: vec![3] };
+    golden.pin("enrolled", enrolled);
+    golden.pin("not enrolled", EnrolReply::Refused(refusal()));
+    insta::assert_snapshot!(golden.0);
+}
+
+#[test]
+fn what_clients_are_told() {
+    let mut golden = Golden::default();
+    let counts = TaskCounts {
+        total: 6,
+        waiting: 1,
+        ready: 1,
+        running: 1,
+        completed: 1,
+        failed: 1,
+        canceled: 1,
+    };
+    let job = JobView {
+        id: JobId(7),
+        name: text("a.blend"),
+        kind: text("animation"),
+        submitter: text("ada"),
+        state: JobState::Active,
+        priority: text("50"),
+        reason: Some("why".into()),
+        submitted_at: Millis(1000),
+        ended_at: None,
+        progress: JobProgress {
+            tasks: counts,
+            frames_total: 6,
+            frames_done: 1,
+            fraction: 0.25,
+            frames_per_minute: 2.0,
+            seconds_left: Some(60),
+            outputs: 1,
+            output_bytes: 1000,
+        },
+    };
+    let shown = TaskProgressView {
+        stage: Stage::Loading,
+        fraction: 0.5,
+        frame: 12,
+        sample: 8,
+        samples: 16,
+        memory_mib: 212,
+        seconds: 3.5,
+    };
+    let task = TaskView {
+        step: StepIndex(0),
+        task: TaskIndex(3),
+        label: "frame 12".into(),
+        state: TaskState::Running,
+        agent: Some(text("host")),
+        progress: Some(shown),
+        failures: vec![FailureView {
+            agent: text("host"),
+            kind: FailureKind::Host,
+            reason: "disk full".into(),
+            at: Millis(1000),
+        }],
+    };
+    let step = StepView {
+        name: text("render"),
+        after: vec![StepIndex(0)],
+        optional: true,
+        tasks: counts,
+        skipped: Some("why".into()),
+    };
+    let agent = AgentView {
+        id: AgentId(Uuid::from_u128(5)),
+        name: text("host"),
+        state: AgentState::Online,
+        software: "0.1.0".into(),
+        runtimes: Vec::new(),
+        devices: Vec::new(),
+        ffmpeg: true,
+        load: HostLoad::default(),
+        tasks: 2,
+        last_seen: Millis(1000),
+    };
+    let farm = FarmView {
+        farm: text("f"),
+        software: "0.1.0".into(),
+        epoch: Epoch(2),
+        agents_online: 1,
+        jobs_open: 1,
+        tasks_running: 1,
+        fraction: 0.25,
+        frames_per_minute: 2.0,
+        seconds_left: None,
+    };
+    let output = OutputView { cursor: 9, step: StepIndex(0), task: TaskIndex(3), output: output() };
+    let log = LogView {
+        cursor: 9,
+        step: StepIndex(0),
+        task: TaskIndex(3),
+        agent: text("host"),
+        failed: true,
+        at: Millis(1000),
+        text: "log".into(),
+    };
+    let token =
+        JoinToken { join: "grange://…".into(), role: Role::Admin, expires_at: Millis(1000) };
+    let detail = JobDetail { job: job.clone(), steps: vec![step], tasks: vec![task.clone()] };
+    golden.pin("missing blobs", Response::MissingBlobs(vec![hash()]));
+    golden.pin("submitted", Response::Submitted(JobId(7)));
+    golden.pin("jobs", Response::Jobs(vec![job.clone()]));
+    golden.pin("job", Response::Job(Box::new(detail)));
+    golden.pin("done", Response::Done);
+    golden.pin("agents", Response::Agents(vec![agent.clone()]));
+    golden.pin("outputs", Response::Outputs(Page { rows: vec![output.clone()], next: Some(9) }));
+    golden.pin("logs", Response::Logs(Page { rows: vec![log], next: None }));
+    golden.pin("token", Response::Token(token));
+    golden.pin("farm", Response::Farm(farm.clone()));
+    golden.pin("refused", Response::Refused(refusal()));
+    golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
+    golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
+    golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));
+    golden.pin("watch: output", Ok::<_, Refusal>(WatchEvent::Output { job: JobId(7), output }));
+    golden.pin("watch: agent", Ok::<_, Refusal>(WatchEvent::Agent(agent)));
+    golden.pin("watch: caught up", Ok::<_, Refusal>(WatchEvent::CaughtUp));
+    golden.pin("watch: refused", Err::<WatchEvent, _>(refusal()));
+    insta::assert_snapshot!(golden.0);
+}

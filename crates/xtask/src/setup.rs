@@ -1,0 +1,165 @@
+//! What the demo and the tests need, installed where it is missing.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::process::{output, root, run, target};
+
+/// A program, and the Debian package that has it.
+pub(crate) struct Program {
+    name: &'static str,
+    package: &'static str,
+}
+
+const BLENDER: Program = Program { name: "blender", package: "blender" };
+const FFMPEG: Program = Program { name: "ffmpeg", package: "ffmpeg" };
+const BUBBLEWRAP: Program = Program { name: "bwrap", package: "bubblewrap" };
+
+/// What rendering needs.
+pub(crate) const FOR_RENDERING: &[Program] = &[BLENDER, FFMPEG, BUBBLEWRAP];
+
+/// What the tests need besides.
+pub(crate) const FOR_TESTS: &[Program] = &[
+    Program { name: "cc", package: "build-essential" },
+    Program { name: "python3.11", package: "python3.11" },
+    Program { name: "systemd-analyze", package: "systemd" },
+    Program { name: "mount", package: "mount" },
+    Program { name: "ip", package: "iproute2" },
+];
+
+/// What the benchmarks compare with.
+pub(crate) const FOR_BENCHMARKS: &[Program] = &[Program { name: "rsync", package: "rsync" }];
+
+/// The versions of Blender's Python module that the tests render with, besides Debian's Blender.
+const BPY_VERSIONS: [&str; 3] = ["4.2.23", "4.5.15", "5.0.1"];
+/// Checkers of the Python that runs inside Blender.
+const PYTHON_TOOLS: [&str; 2] = ["ruff==0.17.5", "basedpyright==1.40.2"];
+
+/// Installs those programs that are not on the path, with apt-get.
+pub(crate) fn programs(wanted: &[&Program]) -> anyhow::Result<()> {
+    let missing: Vec<&&Program> =
+        wanted.iter().filter(|program| find(program.name).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
+    let packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    println!(
+        "installing what is missing ({}): apt-get install {}",
+        names.join(", "),
+        packages.join(" ")
+    );
+    anyhow::ensure!(
+        find("apt-get").is_some(),
+        "{} cannot be installed here, because there is no apt-get: install them and run this again",
+        packages.join(", ")
+    );
+    apt(&["update", "--quiet=2"])?;
+    let mut install = vec!["install", "--yes", "--quiet=2", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)?;
+    for program in missing {
+        find(program.name).with_context(|| {
+            format!(
+                "apt-get installed {}, but there is still no `{}`",
+                program.package, program.name
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// The Pythons with a bpy module, one per version, in `target/runtimes`.
+pub(crate) fn bpy_runtimes() -> anyhow::Result<()> {
+    for version in BPY_VERSIONS {
+        let home = target().join("runtimes").join(format!("bpy-{version}"));
+        if is_complete(&home) {
+            continue;
+        }
+        println!(
+            "installing Blender {version} as a Python module (about 350 MB) to {}",
+            home.display()
+        );
+        make_venv(&home)?;
+        pip(&home, &[&format!("bpy=={version}")])?;
+        complete(&home)?;
+    }
+    link_runtimes()
+}
+
+/// Where the Python checkers are.
+pub(crate) fn python_tools() -> anyhow::Result<PathBuf> {
+    let home = target().join("python-tools");
+    if !is_complete(&home) {
+        println!("installing {}", PYTHON_TOOLS.join(" and "));
+        make_venv(&home)?;
+        pip(&home, &PYTHON_TOOLS)?;
+        complete(&home)?;
+    }
+    Ok(home.join("bin"))
+}
+
+/// A program on the path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
+}
+
+fn apt(args: &[&str]) -> anyhow::Result<()> {
+    let is_root = output(Command::new("id").arg("-u"))? == "0";
+    let mut command = if is_root {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("apt-get");
+        sudo
+    };
+    run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn make_venv(home: &Path) -> anyhow::Result<()> {
+    if home.exists() {
+        fs::remove_dir_all(home)
+            .with_context(|| format!("{} cannot be removed", home.display()))?;
+    }
+    let venv = |home: &Path| {
+        let args: [OsString; 3] = ["-m".into(), "venv".into(), home.into()];
+        run(Command::new("python3.11").args(args))
+    };
+    // Debian's Python leaves out the part that puts pip into an environment.
+    if venv(home).is_err() {
+        apt(&["install", "--yes", "--quiet=2", "--no-install-recommends", "python3.11-venv"])?;
+        venv(home)?;
+    }
+    Ok(())
+}
+
+fn pip(home: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    run(Command::new(home.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"])
+        .args(packages))
+}
+
+fn is_complete(home: &Path) -> bool {
+    home.join("complete").exists()
+}
+
+/// An installation that broke off halfway is not taken for a whole one.
+fn complete(home: &Path) -> anyhow::Result<()> {
+    Ok(fs::write(home.join("complete"), "")?)
+}
+
+/// The tests look below the workspace, wherever cargo builds.
+fn link_runtimes() -> anyhow::Result<()> {
+    let expected = root().join("target/runtimes");
+    let actual = target().join("runtimes");
+    if !expected.exists() {
+        fs::create_dir_all(root().join("target"))?;
+        std::os::unix::fs::symlink(actual, expected)?;
+    }
+    Ok(())
+}

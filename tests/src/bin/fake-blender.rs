@@ -1,0 +1,284 @@
+//! A stand-in for Blender that speaks the worker's protocol and does what its scene says, for load
+//! and faults: it never renders anything. An agent runs it only if a test's configuration names it.
+//!
+//! Its scenes are TOML, see [`Scene`]. Its own file name may say more: one with `crashing` in it
+//! crashes at every render, whatever the scene says.
+#![expect(clippy::print_stdout, reason = "what a Blender prints is part of what it fakes")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What a scene costs and how it goes wrong. Frames are those of the scene; milliseconds, MiB.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Scene {
+    load_ms: u64,
+    frame_ms: u64,
+    samples: u32,
+    memory_mib: usize,
+    /// The process is killed by SIGSEGV in the middle of the frame.
+    crash: Vec<i32>,
+    /// The frame goes on for ever, without a sign.
+    hang: Vec<i32>,
+    /// The render fails with Blender's words for a GPU that is out of memory.
+    out_of_memory: Vec<i32>,
+    /// The render fails, as a missing camera does: on every host alike.
+    fail: Vec<i32>,
+    /// The picture ends in the middle.
+    truncate: Vec<i32>,
+    /// These only happen to the first render of a process.
+    only_first: bool,
+    /// What the frame writes besides its picture: name → bytes.
+    extras: BTreeMap<String, usize>,
+    /// Bytes of noise in the picture.
+    width: u32,
+    height: u32,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self {
+            load_ms: 0,
+            frame_ms: 10,
+            samples: 4,
+            memory_mib: 1,
+            crash: Vec::new(),
+            hang: Vec::new(),
+            out_of_memory: Vec::new(),
+            fail: Vec::new(),
+            truncate: Vec::new(),
+            only_first: false,
+            extras: BTreeMap::new(),
+            width: 8,
+            height: 8,
+        }
+    }
+}
+
+/// How a frame ends.
+enum Ending {
+    Rendered,
+    Failed(&'static str, String),
+    Canceled,
+}
+
+struct Fake {
+    socket: UnixStream,
+    scene: Scene,
+    /// Keeps memory taken.
+    memory: Vec<u8>,
+    renders: u64,
+    /// The render that was canceled last.
+    canceled: Arc<AtomicU64>,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if args.iter().any(|arg| arg == "--version") {
+        println!("Blender 4.2.0");
+        return;
+    }
+    let socket = &args[args.len() - 2];
+    let socket = UnixStream::connect(socket).expect("the driver listens");
+    let mut fake = Fake {
+        socket,
+        scene: Scene::default(),
+        memory: Vec::new(),
+        renders: 0,
+        canceled: Arc::default(),
+    };
+    fake.say(&json!({
+        "is": "hello", "version": [4, 2, 0], "full_version": "4.2.0 (fake)",
+        "engines": ["CYCLES"], "devices": [{"kind": "CPU", "name": "fake", "id": "CPU"}],
+        "denoiser": true, "can_stop": true, "stats": true,
+    }));
+    for order in fake.listen() {
+        match order["do"].as_str() {
+            Some("open") => fake.open(&order),
+            Some("render") => fake.render(&order),
+            Some("probe") => fake.probe(&order),
+            Some("ping") => fake.say(&json!({"is": "pong"})),
+            Some("quit") => return,
+            _ => {}
+        }
+    }
+}
+
+impl Fake {
+    /// Orders, as they come; cancellations take effect at once.
+    fn listen(&self) -> mpsc::Receiver<Value> {
+        let (sender, orders) = mpsc::channel();
+        let lines = BufReader::new(self.socket.try_clone().expect("a socket can be cloned"));
+        let canceled = self.canceled.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let order: Value = serde_json::from_str(&line).expect("the driver writes JSON");
+                match order["do"].as_str() {
+                    Some("cancel") => {
+                        canceled.store(order["id"].as_u64().unwrap_or(0), Ordering::Relaxed)
+                    }
+                    _ => drop(sender.send(order)),
+                }
+            }
+            // The end of the socket ends the process, as it does the worker.
+            std::process::exit(0);
+        });
+        orders
+    }
+
+    fn say(&mut self, message: &Value) {
+        let line = format!("{message}\n");
+        if self.socket.write_all(line.as_bytes()).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    fn open(&mut self, order: &Value) {
+        let path = order["path"].as_str().unwrap_or_default();
+        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        match read
+            .and_then(|text| toml::from_str::<Scene>(&text).map_err(|error| error.to_string()))
+        {
+            Ok(scene) => {
+                sleep(scene.load_ms);
+                // Written to, so that it is really there.
+                self.memory = vec![1; scene.memory_mib << 20];
+                self.scene = scene;
+                println!("Read blend: {path}");
+                self.say(&json!({"is": "opened", "seconds": 0.01, "warnings": []}));
+            }
+            Err(error) => {
+                let reason = format!("{path} is not a scene of the fake: {error}");
+                self.say(&json!({"is": "not_opened", "fault": "scene", "reason": reason}));
+            }
+        }
+    }
+
+    fn render(&mut self, order: &Value) {
+        self.renders += 1;
+        let id = order["id"].as_u64().unwrap_or(0);
+        let frame = order["frame"].as_i64().unwrap_or(0) as i32;
+        println!("Fra:{frame} Mem:1.00M (Peak 1.00M) | rendering");
+        self.say(&json!({"is": "began", "id": id, "passes": 1}));
+        match self.frame(id, frame) {
+            Ending::Rendered => {
+                self.write(order, frame);
+                let peak = self.memory.len() >> 20;
+                self.say(&json!({
+                    "is": "rendered", "id": id, "seconds": self.scene.frame_ms as f64 / 1000.0,
+                    "peak_mib": peak, "warnings": [],
+                }));
+            }
+            Ending::Failed(fault, reason) => {
+                self.say(&json!({"is": "failed", "id": id, "fault": fault, "reason": reason}));
+            }
+            Ending::Canceled => self.say(&json!({"is": "canceled", "id": id})),
+        }
+    }
+
+    /// Goes through the samples.
+    fn frame(&mut self, id: u64, frame: i32) -> Ending {
+        let samples = self.scene.samples.max(1);
+        for sample in 1..=samples {
+            sleep(self.scene.frame_ms / u64::from(samples));
+            if self.canceled.load(Ordering::Relaxed) == id {
+                return Ending::Canceled;
+            }
+            let text = format!(
+                "Fra:{frame} Mem:1.00M (Peak 1.00M) | Time:00:00.10 | Mem:1.00M, Peak:1.00M | Scene | Sample {sample}/{samples}"
+            );
+            self.say(&json!({"is": "stats", "id": id, "text": text}));
+            if sample == samples.div_ceil(2)
+                && let Some(ending) = self.trouble(frame)
+            {
+                return ending;
+            }
+        }
+        Ending::Rendered
+    }
+
+    fn trouble(&self, frame: i32) -> Option<Ending> {
+        let due = |frames: &[i32]| {
+            frames.contains(&frame) && (!self.scene.only_first || self.renders == 1)
+        };
+        let program = std::env::current_exe().unwrap_or_default();
+        let crashing = program.to_string_lossy().contains("crashing");
+        if crashing || due(&self.scene.crash) {
+            println!("Writing: /tmp/fake.crash.txt");
+            crash();
+        }
+        if due(&self.scene.hang) {
+            loop {
+                sleep(1_000);
+            }
+        }
+        if due(&self.scene.out_of_memory) {
+            return Some(Ending::Failed("out_of_memory", "System is out of GPU memory".into()));
+        }
+        due(&self.scene.fail).then(|| Ending::Failed("scene", "Cannot render, no camera".into()))
+    }
+
+    /// Writes the picture where Blender would, and the extras.
+    fn write(&self, order: &Value, frame: i32) {
+        let scratch = Path::new(order["scratch"].as_str().unwrap_or_default());
+        let pattern: grange_protocol::shot::OutputPattern =
+            order["pattern"].as_str().unwrap_or_default().parse().expect("a good pattern");
+        let picture = scratch.join("main").join(format!("{}.png", pattern.expand(frame)));
+        write_png(&picture, self.scene.width, self.scene.height, frame);
+        if self.scene.truncate.contains(&frame) {
+            let whole = std::fs::read(&picture).expect("it was just written");
+            std::fs::write(&picture, &whole[..whole.len() / 2]).expect("it can be written again");
+        }
+        for (name, len) in &self.scene.extras {
+            let path = scratch.join("extra").join(name);
+            std::fs::create_dir_all(path.parent().expect("a name has a parent")).expect("scratch");
+            std::fs::write(path, vec![frame as u8; *len]).expect("scratch can be written to");
+        }
+    }
+
+    fn probe(&mut self, order: &Value) {
+        let into = order["into"].as_str().unwrap_or_default();
+        let error = if order["engine"] == "CYCLES" {
+            write_png(Path::new(into), 8, 8, 0);
+            None
+        } else {
+            Some("the fake has only Cycles")
+        };
+        self.say(&json!({"is": "probed", "error": error}));
+    }
+}
+
+fn write_png(path: &Path, width: u32, height: u32, seed: i32) {
+    std::fs::create_dir_all(path.parent().expect("a picture has a parent")).expect("scratch");
+    let mut state = seed as u32 ^ 0x9e37_79b9;
+    let picture = image::RgbImage::from_fn(width, height, |_, _| {
+        // Noise does not compress, so the file's size follows the picture's.
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        image::Rgb([byte(), byte(), byte()])
+    });
+    picture.save_with_format(path, image::ImageFormat::Png).expect("scratch can be written to");
+}
+
+/// Dies as a program does that reads where it must not.
+fn crash() -> ! {
+    let pid = std::process::id().to_string();
+    let _ = std::process::Command::new("kill").args(["-SEGV", &pid]).status();
+    sleep(10_000);
+    std::process::abort()
+}
+
+fn sleep(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
