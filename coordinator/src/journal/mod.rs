@@ -5,6 +5,8 @@
 //! because nobody wants a million of them in memory.
 
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
