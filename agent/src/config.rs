@@ -57,6 +57,8 @@ pub struct Config {
     pub ahead: u8,
     pub sandbox: Mode,
     pub state_dir: PathBuf,
+    /// Where assets are kept, if not in the state directory.
+    pub store_dir: Option<PathBuf>,
     pub cache_bytes: u64,
     pub drain_s: u64,
     pub log: String,
@@ -74,6 +76,7 @@ impl Settings {
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
             state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
+            store_dir: None,
             cache_bytes: merged.cache_gib.unwrap_or(50) << 30,
             drain_s: merged.drain_s.unwrap_or(900),
             log: merged.log.unwrap_or_else(|| "info".into()),
@@ -81,7 +84,8 @@ impl Settings {
     }
 }
 
-pub(crate) fn host_name() -> String {
+/// This host's name.
+pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
 }

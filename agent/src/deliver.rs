@@ -86,34 +86,23 @@ impl Delivery {
 
     /// Removes a frame's files.
     pub(crate) fn discard(&self, frame: &Frame) {
-        let dirs: std::collections::BTreeSet<PathBuf> = frame
-            .files
-            .iter()
-            .filter_map(|file| file.path.components().next())
-            .map(|first| self.scratch.join(first))
-            .collect();
+        let dir = self.scratch.join(&frame.dir);
         spawn_blocking(move || {
-            for dir in dirs {
-                if let Err(error) = std::fs::remove_dir_all(&dir) {
-                    tracing::debug!("{} stays: {error}", dir.display());
-                }
+            if let Err(error) = std::fs::remove_dir_all(&dir) {
+                tracing::debug!("{} stays: {error}", dir.display());
             }
         });
     }
 
     /// Opens a file where it lies, sees that it is whole, and names and hashes it.
     async fn inspect(&self, number: i32, file: &RenderedFile) -> Result<(Output, File), Failure> {
-        let name: OutputName = file
-            .name
-            .parse()
-            .map_err(|error| Failure::new(FailureKind::Scene, format!("an output is refused: {error}")))?;
         let _permit = self.verifications.acquire().await;
         let (scratch, path) = (self.scratch.clone(), file.path.clone());
         let inspected = spawn_blocking(move || open_and_verify(&scratch, &path)).await;
         let (source, blob) = inspected
             .map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?
-            .map_err(|why| self.not_whole(&name, &why))?;
-        let output = Output { name, role: file.role, frame: number, blob };
+            .map_err(|why| self.not_whole(&file.name, &why))?;
+        let output = Output { name: file.name.clone(), role: file.role, frame: number, blob };
         Ok((output, source))
     }
 
@@ -157,7 +146,9 @@ impl Delivery {
                 Err(StreamError::Refused(refusal)) => match refusal.code {
                     RefusalCode::StaleLease => return Err(NotDelivered::Stale),
                     RefusalCode::NotNow => tracing::warn!("{}: {refusal}", output.name),
-                    RefusalCode::NameTaken => return Err(failed(FailureKind::Scene, refusal.message)),
+                    RefusalCode::NameTaken => {
+                        return Err(failed(FailureKind::Scene, refusal.message));
+                    }
                     _ => {
                         tries += 1;
                         if tries >= TRIES {
@@ -165,7 +156,9 @@ impl Delivery {
                         }
                     }
                 },
-                Err(StreamError::Io(error)) => return Err(failed(FailureKind::Host, error.to_string())),
+                Err(StreamError::Io(error)) => {
+                    return Err(failed(FailureKind::Host, error.to_string()));
+                }
                 Err(error) => tracing::debug!("{} is sent again: {error}", output.name),
             }
             tokio::time::sleep(pause).await;

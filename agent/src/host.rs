@@ -45,3 +45,9 @@ impl Host {
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+/// Memory that is free for new use, in MiB.
+pub(crate) fn memory_available_mib() -> Option<u64> {
+    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(what).ok().map(|system| system.available_memory() >> 20)
+}

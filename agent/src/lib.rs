@@ -1,11 +1,23 @@
 //! The agent: the shell around the agent's pure core.
+//!
+//! [`core`] decides what to do with what the coordinator assigns; [`shell`] runs its commands:
+//! fetch a scene and lay it out ([`scenes`]), keep Blenders ([`instances`]) in the sandbox
+//! ([`sandbox`]), verify and commit what they write ([`deliver`]), do work that needs no Blender
+//! ([`work`]), and keep the connection ([`link`]).
 
+mod agent;
 pub mod config;
 mod core;
-mod devices;
+pub mod daemon;
+mod deliver;
+pub mod devices;
 mod host;
+mod instances;
 mod link;
 pub mod sandbox;
 mod scenes;
+mod shell;
 mod supply;
 mod work;
+
+pub use agent::Agent;

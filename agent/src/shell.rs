@@ -175,9 +175,9 @@ impl Shell {
                 let layout = self.scenes.layout(start.manifest);
                 self.instances.start(*start, layout);
             }
-            Command::OpenScene { instance, manifest, blend } => {
+            Command::OpenScene { instance, manifest, blend, allow_missing } => {
                 let layout = self.scenes.layout(manifest);
-                self.instances.open(instance, &layout, &blend);
+                self.instances.open(instance, &layout, &blend, allow_missing);
             }
             Command::Render(order) => self.instances.render(*order),
             Command::CancelRender(instance) => self.instances.cancel(instance),
@@ -227,7 +227,8 @@ impl Shell {
     }
 
     fn work(&mut self, assignment: Assignment) {
-        let (workshop, events, lease) = (self.workshop.clone(), self.events.clone(), assignment.lease);
+        let (workshop, events, lease) =
+            (self.workshop.clone(), self.events.clone(), assignment.lease);
         let working: JoinHandle<()> = tokio::spawn(async move {
             let work = tokio::spawn(async move { perform(&workshop, &assignment).await });
             // Aborting this task must end the work too.

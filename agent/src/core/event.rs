@@ -1,8 +1,11 @@
 //! What happens to an agent, and what its core wants done.
 
+use std::path::PathBuf;
+
 use grange_protocol::agent::{Assignment, Failure, FromAgent};
-use grange_protocol::job::RenderSettings;
-use grange_protocol::{BlenderVersion, BlobHash, LayoutPath, LeaseId, Shot};
+use grange_protocol::file::OutputRole;
+use grange_protocol::job::{RenderSettings, SceneNeeds};
+use grange_protocol::{BlobHash, LayoutPath, LeaseId, OutputName, Shot};
 
 /// One Blender process of this life of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,20 +94,22 @@ pub(crate) enum Sign {
 pub(crate) struct Frame {
     /// The frame's number; 0 where there is none.
     pub(crate) number: i32,
+    /// The directory that is all its own, relative to the agent's scratch directory.
+    pub(crate) dir: PathBuf,
     pub(crate) files: Vec<RenderedFile>,
     pub(crate) render_ms: u32,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: String,
 }
 
-/// A file in the scratch directory of its frame.
+/// A file in the directory of its frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RenderedFile {
     /// Relative to the agent's scratch directory.
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) path: PathBuf,
     /// What it is called in the job.
-    pub(crate) name: String,
-    pub(crate) role: grange_protocol::file::OutputRole,
+    pub(crate) name: OutputName,
+    pub(crate) role: OutputRole,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +123,7 @@ pub(crate) enum Command {
         instance: InstanceId,
         manifest: BlobHash,
         blend: LayoutPath,
+        allow_missing: bool,
     },
     Render(Box<RenderOrder>),
     CancelRender(InstanceId),
@@ -146,7 +152,7 @@ pub(crate) struct Start {
     pub(crate) instance: InstanceId,
     pub(crate) device: u16,
     pub(crate) manifest: BlobHash,
-    pub(crate) saved_by: BlenderVersion,
+    pub(crate) needs: SceneNeeds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

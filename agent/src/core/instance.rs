@@ -1,7 +1,8 @@
 //! One Blender process, as the core sees it.
 
+use grange_protocol::job::SceneNeeds;
 use grange_protocol::shot::Label;
-use grange_protocol::{BlenderVersion, BlobHash, LeaseId, Millis};
+use grange_protocol::{BlobHash, LeaseId, Millis};
 
 use super::event::InstanceId;
 use super::{Command, Core, Event};
@@ -10,7 +11,7 @@ use super::{Command, Core, Event};
 pub(crate) struct Instance {
     pub(crate) device: u16,
     pub(crate) manifest: BlobHash,
-    pub(crate) saved_by: BlenderVersion,
+    pub(crate) needs: SceneNeeds,
     pub(crate) submitter: Label,
     pub(crate) activity: Activity,
     pub(crate) memory_mib: u32,

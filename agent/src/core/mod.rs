@@ -19,7 +19,9 @@ use grange_protocol::{BlobHash, LeaseId, Millis};
 
 use attempt::Attempt;
 pub(crate) use event::{Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
-use instance::{Activity, Instance};
+#[cfg(test)]
+use instance::Activity;
+use instance::Instance;
 
 /// How long the core waits for what. Milliseconds.
 #[derive(Clone, Copy, Debug)]

@@ -123,7 +123,7 @@ impl Core {
             instance.device == assignment.device
                 && Some(instance.manifest) == assignment.manifest
                 && instance.submitter == assignment.submitter
-                && instance.saved_by == render.needs.saved_by
+                && instance.needs == render.needs
         })
     }
 
@@ -166,13 +166,17 @@ impl Core {
         let instance = Instance {
             device: attempt.assignment.device,
             manifest,
-            saved_by: render.needs.saved_by,
+            needs: render.needs.clone(),
             submitter: attempt.assignment.submitter.clone(),
             activity: Activity::Starting { lease, since: self.now },
             memory_mib: 0,
         };
-        let start =
-            Start { instance: id, device: instance.device, manifest, saved_by: instance.saved_by };
+        let start = Start {
+            instance: id,
+            device: instance.device,
+            manifest,
+            needs: instance.needs.clone(),
+        };
         self.instances.insert(id, instance);
         self.command(Command::StartInstance(Box::new(start)));
         let now = self.now;
@@ -189,9 +193,10 @@ impl Core {
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let Some((render, _)) = attempt.render() else { return };
         let (manifest, blend) = (instance.manifest, render.blend.clone());
+        let allow_missing = render.settings.allow_missing;
         let stall_ms = u64::from(attempt.assignment.stall_s) * 1000;
         instance.activity = Activity::Opening { lease, sign: LastSign { at: now, stall_ms } };
-        self.command(Command::OpenScene { instance: id, manifest, blend });
+        self.command(Command::OpenScene { instance: id, manifest, blend, allow_missing });
     }
 
     pub(super) fn opened(&mut self, id: InstanceId, warnings: &[String]) {

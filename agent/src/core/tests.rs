@@ -162,7 +162,7 @@ fn opened(instance: u32) -> Event {
 fn rendered(instance: u32, number: i32) -> Event {
     let file = RenderedFile {
         path: "f.png".into(),
-        name: "f.png".into(),
+        name: "f.png".parse().unwrap(),
         role: grange_protocol::file::OutputRole::Frame,
     };
     let frame = Frame { number, files: vec![file], render_ms: 5, ..Frame::default() };

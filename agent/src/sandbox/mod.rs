@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use grange_blender::runtime::Launch;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
@@ -46,6 +47,19 @@ pub(crate) struct Cell {
     /// A directory below which lies what should appear at the root: `SCENE/home/ada/a.blend` as
     /// `/home/ada/a.blend`.
     pub(crate) scene: Option<PathBuf>,
+}
+
+impl Cell {
+    /// A cell for an instance of Blender.
+    pub(crate) fn of(
+        launch: Launch,
+        writes: Vec<PathBuf>,
+        tmp: PathBuf,
+        scene: Option<PathBuf>,
+    ) -> Self {
+        let Launch { program, args, env, reads, .. } = launch;
+        Self { program, args, env, reads, writes, tmp, scene }
+    }
 }
 
 /// The system's programs, libraries, fonts and drivers. Some do not exist everywhere.
@@ -101,13 +115,13 @@ impl Sandbox {
         }
     }
 
-    /// The command that runs the cell.
-    pub(crate) fn command(&self, cell: &Cell) -> std::io::Result<Command> {
+    /// The command that runs the cell. What cannot be looked at on this host is not shown.
+    pub(crate) fn command(&self, cell: &Cell) -> Command {
         match self {
             Self::Off => {
                 let mut command = Command::new(&cell.program);
                 command.args(&cell.args).envs(cell.env.iter().cloned()).env("TMPDIR", &cell.tmp);
-                Ok(command)
+                command
             }
             Self::Bubblewrap(bwrap) => {
                 let mut command = Command::new(bwrap);
@@ -115,7 +129,7 @@ impl Sandbox {
                 for (name, value) in environment(cell) {
                     command.arg("--setenv").arg(name).arg(value);
                 }
-                for mount in plan(cell)? {
+                for mount in plan(cell) {
                     command.args(mount.arguments());
                 }
                 command
@@ -123,7 +137,7 @@ impl Sandbox {
                     .arg(&cell.program)
                     .args(&cell.args);
                 command.env_clear();
-                Ok(command)
+                command
             }
         }
     }
@@ -140,17 +154,17 @@ fn environment(cell: &Cell) -> Vec<(OsString, OsString)> {
 }
 
 /// Every mount of a cell, parents before children.
-fn plan(cell: &Cell) -> std::io::Result<Vec<Mount>> {
+fn plan(cell: &Cell) -> Vec<Mount> {
     let mut tree = Tree::default();
     for path in SYSTEM {
-        tree.show_system(Path::new(path))?;
+        tree.show_system(Path::new(path));
     }
     for path in &cell.reads {
         tree.show(path, path);
     }
     tree.write(&cell.tmp, Path::new("/tmp"));
     if let Some(scene) = &cell.scene {
-        show_scene(&mut tree, scene, Path::new("/"))?;
+        show_scene(&mut tree, scene, Path::new("/"));
     }
     for path in &cell.writes {
         tree.write(path, path);
@@ -160,22 +174,20 @@ fn plan(cell: &Cell) -> std::io::Result<Vec<Mount>> {
 
 /// Shows a scene's directories, each as a whole where it holds files, so that a cell has few
 /// mounts however many textures there are.
-fn show_scene(tree: &mut Tree, dir: &Path, target: &Path) -> std::io::Result<()> {
-    let entries: Vec<fs::DirEntry> = fs::read_dir(dir)?.collect::<Result<_, _>>()?;
+fn show_scene(tree: &mut Tree, dir: &Path, target: &Path) {
+    let entries: Vec<fs::DirEntry> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     if target != Path::new("/") && entries.iter().any(|entry| !is_dir(entry)) {
-        tree.show(dir, target);
-        return Ok(());
+        return tree.show(dir, target);
     }
     for entry in entries {
         let target = target.join(entry.file_name());
         if is_dir(&entry) {
-            show_scene(tree, &entry.path(), &target)?;
+            show_scene(tree, &entry.path(), &target);
         } else {
             tree.show(&entry.path(), &target);
         }
     }
-    Ok(())
 }
 
 /// A program on the path of this process.
@@ -204,7 +216,7 @@ mod tests {
 
     async fn run(cell: &Cell) -> String {
         let sandbox = Sandbox::find(Mode::On).await.expect("bubblewrap is installed");
-        let output = sandbox.command(cell).unwrap().output().await.unwrap();
+        let output = sandbox.command(cell).output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         format!("{}{}", text(&output.stdout), text(&output.stderr))
     }
@@ -275,7 +287,7 @@ mod tests {
         let marker = format!("31{:07}", std::process::id());
         let cell = shell(dir.path(), &format!("sleep {marker} & sleep {marker}"));
         let sandbox = Sandbox::find(Mode::On).await.unwrap();
-        let mut child = sandbox.command(&cell).unwrap().spawn().unwrap();
+        let mut child = sandbox.command(&cell).spawn().unwrap();
         let sleeping = || {
             fs::read_dir("/proc")
                 .unwrap()

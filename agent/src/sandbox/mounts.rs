@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// What a cell shows at its paths.
@@ -54,22 +53,19 @@ impl Tree {
     }
 
     /// Shows a path of the host as it is: nothing if it is not there, a link as a link.
-    pub(super) fn show_system(&mut self, path: &Path) -> io::Result<()> {
-        match fs::symlink_metadata(path) {
-            Err(_) => {}
-            Ok(metadata) if metadata.is_symlink() => {
-                self.node(path).what = Some(What::Link(fs::read_link(path)?));
-            }
-            Ok(_) => self.show(path, path),
+    pub(super) fn show_system(&mut self, path: &Path) {
+        if let Ok(points_to) = fs::read_link(path) {
+            self.node(path).what = Some(What::Link(points_to));
+        } else if path.exists() {
+            self.show(path, path);
         }
-        Ok(())
     }
 
     /// All mounts, outer ones first.
-    pub(super) fn mounts(&self) -> io::Result<Vec<Mount>> {
+    pub(super) fn mounts(&self) -> Vec<Mount> {
         let mut mounts = Vec::new();
-        self.collect(Path::new("/"), &mut mounts)?;
-        Ok(mounts)
+        self.collect(Path::new("/"), &mut mounts);
+        mounts
     }
 
     fn node(&mut self, path: &Path) -> &mut Self {
@@ -81,7 +77,7 @@ impl Tree {
             .fold(self, |node, name| node.children.entry(name).or_default())
     }
 
-    fn collect(&self, target: &Path, mounts: &mut Vec<Mount>) -> io::Result<()> {
+    fn collect(&self, target: &Path, mounts: &mut Vec<Mount>) {
         if let Some(what) = &self.what {
             match what {
                 What::Show(source) if !self.has_places_in(source) => {
@@ -91,9 +87,8 @@ impl Tree {
             }
         }
         for (name, child) in &self.children {
-            child.collect(&target.join(name), mounts)?;
+            child.collect(&target.join(name), mounts);
         }
-        Ok(())
     }
 
     /// Whether everything below this node can be mounted inside `source` as it is.
@@ -113,28 +108,25 @@ impl Tree {
     }
 
     /// Mounts the entries of `source` one by one, and this node's own beside them.
-    fn take_apart(&self, source: &Path, target: &Path, mounts: &mut Vec<Mount>) -> io::Result<()> {
-        for entry in fs::read_dir(source)? {
-            let entry = entry?;
+    fn take_apart(&self, source: &Path, target: &Path, mounts: &mut Vec<Mount>) {
+        for entry in fs::read_dir(source).into_iter().flatten().flatten() {
             let place = target.join(entry.file_name());
             if let Some(child) = self.children.get(&entry.file_name()) {
-                child.collect_over(&entry.path(), &place, mounts)?;
-            } else if entry.file_type()?.is_symlink() {
-                mounts
-                    .push(Mount { what: What::Link(fs::read_link(entry.path())?), target: place });
+                child.collect_over(&entry.path(), &place, mounts);
+            } else if let Ok(points_to) = fs::read_link(entry.path()) {
+                mounts.push(Mount { what: What::Link(points_to), target: place });
             } else {
                 mounts.push(Mount { what: What::Show(entry.path()), target: place });
             }
         }
         let has_entry = |name: &OsStr| fs::symlink_metadata(source.join(name)).is_ok();
         for (name, child) in self.children.iter().filter(|(name, _)| !has_entry(name)) {
-            child.collect(&target.join(name), mounts)?;
+            child.collect(&target.join(name), mounts);
         }
-        Ok(())
     }
 
     /// The same for a node that lies over an entry of a directory that was taken apart.
-    fn collect_over(&self, under: &Path, target: &Path, mounts: &mut Vec<Mount>) -> io::Result<()> {
+    fn collect_over(&self, under: &Path, target: &Path, mounts: &mut Vec<Mount>) {
         if self.what.is_some() || !under.is_dir() {
             self.collect(target, mounts)
         } else if self.has_places_in(under) {

@@ -57,10 +57,7 @@ async fn make(
         tmp: at.join("tmp"),
         ..Cell::default()
     };
-    let mut command = workshop
-        .sandbox
-        .command(&cell)
-        .map_err(|error| host(&format!("the sandbox cannot be set up: {error}")))?;
+    let mut command = workshop.sandbox.command(&cell);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let done =
         command.output().await.map_err(|error| host(&format!("ffmpeg does not start: {error}")))?;
@@ -74,8 +71,8 @@ async fn make(
         ));
     }
     let path = Path::new(dir).join("out").join(work.output.file_name());
-    let file = RenderedFile { path, name: work.output.to_string(), role: OutputRole::Preview };
-    Ok(Frame { files: vec![file], ..Frame::default() })
+    let file = RenderedFile { path, name: work.output.clone(), role: OutputRole::Preview };
+    Ok(Frame { dir: dir.into(), files: vec![file], ..Frame::default() })
 }
 
 /// H.264 that plays everywhere: 4:2:0, even sides, the index in front.

@@ -1,1 +1,17 @@
-fn main() {}
+//! `grange`: the farm from a terminal.
+
+mod args;
+mod commands;
+mod display;
+mod exit;
+mod follow;
+mod local;
+mod print;
+mod scene;
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit::report(commands::run(args::parse()).await)
+}

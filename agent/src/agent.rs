@@ -1,0 +1,202 @@
+//! The daemon as a value: start, drain, stop.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use grange_blender::runtime::{self, Launch, Runtime};
+use grange_daemon::clock::Clock;
+use grange_protocol::agent::AgentHello;
+use grange_protocol::client::Role;
+use grange_store::Store;
+use grange_transport::{Endpoint, Identity};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::core::{Core, Patience};
+use crate::deliver::Delivery;
+use crate::devices;
+use crate::host::Host;
+use crate::instances::{Instances, Shared};
+use crate::link::{Link, OUTGOING};
+use crate::sandbox::{self, Cell, Sandbox};
+use crate::scenes::Scenes;
+use crate::shell::{EVENTS, Inputs, Shell, Wish};
+use crate::supply::Supply;
+use crate::work::Workshop;
+
+/// A running agent.
+pub struct Agent {
+    wishes: mpsc::Sender<Wish>,
+    task: JoinHandle<anyhow::Result<()>>,
+    hello: AgentHello,
+}
+
+impl Agent {
+    /// Finds and tries the Blenders of this host, then connects, and goes on connecting for as long
+    /// as it runs. Fails if there is no Blender, no sandbox, or no place to work in.
+    pub async fn start(config: Config, identity: &Identity) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            identity.peer.role == Role::Agent,
+            "the identity is one of a {}, not of an agent: join with a join string for agents",
+            identity.peer.role
+        );
+        let sandbox = Sandbox::find(config.sandbox).await?;
+        if !sandbox.is_on() {
+            tracing::warn!("the sandbox is off: every job sees this whole host");
+        }
+        let (layouts, scratch) =
+            (config.state_dir.join("layouts"), config.state_dir.join("scratch"));
+        for dir in [&layouts, &scratch] {
+            renew(dir).with_context(|| format!("{} cannot be used", dir.display()))?;
+        }
+        let run_dir = run_dir()?;
+        let runtimes = find_runtimes(&config, &sandbox, run_dir.path(), &scratch).await?;
+        let host = Host::open()?;
+        let ffmpeg = sandbox::find_program("ffmpeg");
+        let hello = AgentHello {
+            name: config.name.clone(),
+            software: env!("CARGO_PKG_VERSION").into(),
+            runtimes: runtimes.iter().map(|runtime| runtime.info.clone()).collect(),
+            devices: devices::find(&host, config.instances),
+            ffmpeg: ffmpeg.is_some(),
+            ahead: config.ahead,
+            holding: Vec::new(),
+        };
+        let store_dir = config.store_dir.clone().unwrap_or_else(|| config.state_dir.join("store"));
+        let store = Arc::new(Store::open(&store_dir).context("the store cannot be opened")?);
+        let (connection, connected) = watch::channel(None);
+        let supply = Supply::new(store, connected.clone());
+        let (events, happened) = mpsc::channel(EVENTS);
+        let (outgoing, outgoing_taken) = mpsc::channel(OUTGOING);
+        let (to_loop, from_link) = mpsc::channel(EVENTS);
+        let (wishes, wished) = mpsc::channel(4);
+        let link = Link {
+            endpoint: Endpoint::new(identity)?,
+            hello: hello.clone(),
+            to_loop,
+            outgoing: outgoing_taken,
+            connection,
+        };
+        let slots = hello.devices.iter().map(|device| device.slots).collect();
+        let shell = Shell {
+            core: Core::new(slots, Patience::default()),
+            clock: Clock::start(),
+            host,
+            instances: Instances::new(Shared {
+                runtimes,
+                devices: hello.devices.clone(),
+                sandbox: sandbox.clone(),
+                run_dir: run_dir.path().into(),
+                scratch: scratch.clone(),
+                events: events.clone(),
+            }),
+            events,
+            scenes: Scenes { supply: supply.clone(), layouts, cache_bytes: config.cache_bytes },
+            delivery: Delivery::new(supply.clone(), scratch.clone()),
+            workshop: Workshop { sandbox, ffmpeg, supply, scratch },
+            outgoing,
+            connection: connected,
+            backlog: VecDeque::new(),
+            storing: HashMap::new(),
+            working: HashMap::new(),
+        };
+        let inputs = Inputs { events: happened, link: from_link, wishes: wished };
+        tokio::spawn(link.run());
+        let task = tokio::spawn(async move {
+            let ended = shell.run(inputs).await;
+            drop(run_dir);
+            ended
+        });
+        Ok(Self { wishes, task, hello })
+    }
+
+    /// What it told the farm of itself.
+    pub fn hello(&self) -> &AgentHello {
+        &self.hello
+    }
+
+    /// Lets what has begun finish, gives the rest back, takes nothing new. Then it ends.
+    pub async fn drain(&self) {
+        let _ = self.wishes.send(Wish::Drain).await;
+    }
+
+    /// Waits until it has ended: drained, or not wanted by its farm any more.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        (&mut self.task).await.context("the agent broke")?
+    }
+
+    /// Ends it now. No process of it is left afterwards.
+    pub async fn stop(mut self) {
+        let _ = self.wishes.send(Wish::Stop).await;
+        if let Err(error) = self.ended().await {
+            tracing::debug!("the agent ended: {error:#}");
+        }
+    }
+}
+
+/// A directory for sockets, whose names must be short.
+fn run_dir() -> anyhow::Result<tempfile::TempDir> {
+    let base = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .map(std::path::PathBuf::from)
+        .find(|dir| dir.is_dir())
+        .unwrap_or_else(std::env::temp_dir);
+    tempfile::Builder::new()
+        .prefix("grange-")
+        .tempdir_in(&base)
+        .with_context(|| format!("{} cannot be written to", base.display()))
+}
+
+/// Empties a directory, made if it is not there.
+fn renew(dir: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir_all(dir),
+    }
+}
+
+/// The Blenders that work, each tried in the sandbox that it will run in. An empty list in the
+/// configuration means that this host shall render nothing; one that names Blenders means these.
+async fn find_runtimes(
+    config: &Config,
+    sandbox: &Sandbox,
+    run_dir: &Path,
+    scratch: &Path,
+) -> anyhow::Result<Vec<Runtime>> {
+    if config.blender.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    let named = config.blender.as_deref().unwrap_or_default();
+    let mut runtimes = Vec::new();
+    let mut last_error = None;
+    for (at, candidate) in runtime::find(named)?.into_iter().enumerate() {
+        let (run, tmp) = (run_dir.join(format!("p{at}")), scratch.join(format!("p{at}.tmp")));
+        for dir in [&run, &tmp] {
+            fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        }
+        let jail = |launch: &Launch| {
+            let cell = Cell::of(launch.clone(), vec![run.clone()], tmp.clone(), None);
+            sandbox.command(&cell)
+        };
+        match runtime::probe(&candidate, &run, jail).await {
+            Ok(runtime) => runtimes.push(runtime),
+            Err(error) if named.is_empty() => {
+                tracing::warn!("{error}");
+                last_error = Some(error);
+            }
+            // What somebody named must work.
+            Err(error) => return Err(error.into()),
+        }
+        let _ = fs::remove_dir_all(&run);
+        let _ = fs::remove_dir_all(&tmp);
+    }
+    match last_error {
+        Some(error) if runtimes.is_empty() => Err(error.into()),
+        _ => Ok(runtimes),
+    }
+}

@@ -1,0 +1,422 @@
+//! The live Blenders of this host: each driven by a task of its own, which tells the loop what
+//! happens and is told what to do.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grange_blender::instance::{
+    Instance, InstanceEvent, Limits, OpenOrder, Order, RenderId, RenderOrder as BlenderOrder,
+    Rendered,
+};
+use grange_blender::runtime::Runtime;
+use grange_protocol::LayoutPath;
+use grange_protocol::agent::{DeviceInfo, Failure, FailureKind};
+use grange_protocol::job::SceneNeeds;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
+use crate::devices::threads_per_instance;
+use crate::host;
+use crate::sandbox::{Cell, Sandbox};
+
+/// How often an instance's memory is looked at.
+const MEMORY_EVERY: Duration = Duration::from_millis(500);
+/// Deeds that wait for an instance's task; the core never has more than a few under way.
+const DEEDS: usize = 64;
+/// With less memory left than this, or than the instance uses already, Cycles keeps nothing
+/// between frames. MiB.
+const SPARE_MEMORY_MIB: u64 = 1_024;
+
+/// Starts instances and knows those that live.
+pub(crate) struct Instances {
+    shared: Arc<Shared>,
+    live: HashMap<InstanceId, Handle>,
+}
+
+/// What every instance's task uses.
+pub(crate) struct Shared {
+    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) devices: Vec<DeviceInfo>,
+    pub(crate) sandbox: Sandbox,
+    /// For sockets, so its path is short.
+    pub(crate) run_dir: PathBuf,
+    pub(crate) scratch: PathBuf,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+struct Handle {
+    deeds: mpsc::Sender<Deed>,
+    task: JoinHandle<()>,
+}
+
+/// What an instance's task is told.
+enum Deed {
+    Open(OpenOrder),
+    Render(Box<RenderOrder>),
+    Cancel,
+    Quit,
+    Kill,
+}
+
+impl Instances {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared), live: HashMap::new() }
+    }
+
+    pub(crate) fn start(&mut self, start: Start, layout: PathBuf) {
+        self.live.retain(|_, handle| !handle.task.is_finished());
+        let (deeds, told) = mpsc::channel(DEEDS);
+        let id = start.instance;
+        let task = tokio::spawn(live(self.shared.clone(), start, layout, told));
+        self.live.insert(id, Handle { deeds, task });
+    }
+
+    pub(crate) fn open(
+        &self,
+        instance: InstanceId,
+        layout: &Path,
+        blend: &LayoutPath,
+        allow_missing: bool,
+    ) {
+        let path = self.shared.sandbox.scene_path(layout, blend);
+        self.tell(instance, Deed::Open(OpenOrder { path, allow_missing }));
+    }
+
+    pub(crate) fn render(&self, order: RenderOrder) {
+        self.tell(order.instance, Deed::Render(Box::new(order)));
+    }
+
+    pub(crate) fn cancel(&self, instance: InstanceId) {
+        self.tell(instance, Deed::Cancel);
+    }
+
+    pub(crate) fn quit(&self, instance: InstanceId) {
+        self.tell(instance, Deed::Quit);
+    }
+
+    pub(crate) fn kill(&self, instance: InstanceId) {
+        self.tell(instance, Deed::Kill);
+    }
+
+    pub(crate) fn kill_all(&self) {
+        for instance in self.live.keys() {
+            self.tell(*instance, Deed::Kill);
+        }
+    }
+
+    /// Waits until no process is left.
+    pub(crate) async fn wait_gone(self) {
+        for (_, handle) in self.live {
+            drop(handle.deeds);
+            let _ = handle.task.await;
+        }
+    }
+
+    fn tell(&self, instance: InstanceId, deed: Deed) {
+        // A task that has ended has told the loop so.
+        if let Some(handle) = self.live.get(&instance) {
+            let _ = handle.deeds.try_send(deed);
+        }
+    }
+}
+
+/// Sees one instance through, from its start to its end.
+async fn live(shared: Arc<Shared>, start: Start, layout: PathBuf, mut told: mpsc::Receiver<Deed>) {
+    let id = start.instance;
+    let places = Places::of(&shared, id);
+    let gone = match places.make() {
+        Err(error) => {
+            (host_failure(format!("no directory for an instance: {error}")), String::new())
+        }
+        Ok(()) => run(&shared, &start, layout, &places, &mut told).await,
+    };
+    places.remove();
+    let (failure, log) = gone;
+    let _ = shared.events.send(Event::InstanceGone { instance: id, failure, log }).await;
+}
+
+/// Runs the process; returns why it is gone, and its last words.
+async fn run(
+    shared: &Shared,
+    start: &Start,
+    layout: PathBuf,
+    places: &Places,
+    told: &mut mpsc::Receiver<Deed>,
+) -> (Failure, String) {
+    let Some(runtime) = choose(&shared.runtimes, &start.needs) else {
+        let reason =
+            format!("this host has no Blender that can render a file of {}", start.needs.saved_by);
+        return (host_failure(reason), String::new());
+    };
+    let command = match command(shared, runtime, start, layout, places) {
+        Ok(command) => command,
+        Err(error) => {
+            return (host_failure(format!("the sandbox cannot be set up: {error}")), String::new());
+        }
+    };
+    let starting = Instance::start(command, &places.run, Limits::default());
+    let (instance, events) = tokio::select! {
+        started = starting => match started {
+            Ok(started) => started,
+            Err(error) => return (host_failure(format!("Blender does not start: {error}")), String::new()),
+        },
+        // Nothing but the order to end can come before the hello.
+        _ = told.recv() => return (stopped(), String::new()),
+    };
+    let mut driver = Driver {
+        shared,
+        id: start.instance,
+        device: shared.devices.get(usize::from(start.device)),
+        instance,
+        places,
+        renders: 0,
+        keep_data: true,
+        rendering: None,
+    };
+    driver.tell(Event::InstanceUp(start.instance)).await;
+    driver.drive(events, told).await
+}
+
+/// The runtime that changes the file least: the oldest that can render it.
+fn choose<'a>(runtimes: &'a [Runtime], needs: &SceneNeeds) -> Option<&'a Runtime> {
+    runtimes
+        .iter()
+        .filter(|runtime| {
+            let info = &runtime.info;
+            info.version.can_open(needs.saved_by)
+                && needs.engines.is_subset(&info.engines)
+                && (info.denoiser || !needs.denoiser)
+        })
+        .min_by_key(|runtime| runtime.info.version)
+}
+
+fn command(
+    shared: &Shared,
+    runtime: &Runtime,
+    start: &Start,
+    layout: PathBuf,
+    places: &Places,
+) -> std::io::Result<tokio::process::Command> {
+    let threads = shared.devices.get(usize::from(start.device)).map(threads_per_instance);
+    let launch = runtime.launch(&places.run, threads)?;
+    let writes = vec![places.run.clone(), places.scratch.clone()];
+    let cell = Cell::of(launch, writes, places.tmp.clone(), Some(layout));
+    Ok(shared.sandbox.command(&cell))
+}
+
+/// The directories of one instance.
+struct Places {
+    run: PathBuf,
+    scratch: PathBuf,
+    tmp: PathBuf,
+    /// The scratch directory's name, which is its path below the agent's.
+    name: String,
+}
+
+impl Places {
+    fn of(shared: &Shared, id: InstanceId) -> Self {
+        let name = format!("i{}", id.0);
+        Self {
+            run: shared.run_dir.join(&name),
+            scratch: shared.scratch.join(&name),
+            tmp: shared.scratch.join(format!("{name}.tmp")),
+            name,
+        }
+    }
+
+    fn make(&self) -> std::io::Result<()> {
+        [&self.run, &self.scratch, &self.tmp].into_iter().try_for_each(fs::create_dir_all)
+    }
+
+    /// Removes all but frames that are still on their way to the coordinator.
+    fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.run);
+        let _ = fs::remove_dir_all(&self.tmp);
+        let _ = fs::remove_dir(&self.scratch);
+    }
+}
+
+/// The render under way.
+struct Rendering {
+    id: RenderId,
+    frame: i32,
+    /// The name of its scratch directory.
+    dir: String,
+}
+
+/// Between the core's words and Blender's.
+struct Driver<'a> {
+    shared: &'a Shared,
+    id: InstanceId,
+    device: Option<&'a DeviceInfo>,
+    instance: Instance,
+    places: &'a Places,
+    renders: u64,
+    /// Whether there is memory enough for Cycles to keep a scene's data between frames.
+    keep_data: bool,
+    rendering: Option<Rendering>,
+}
+
+impl Driver<'_> {
+    async fn drive(
+        &mut self,
+        mut events: mpsc::Receiver<InstanceEvent>,
+        told: &mut mpsc::Receiver<Deed>,
+    ) -> (Failure, String) {
+        let mut memory = tokio::time::interval(MEMORY_EVERY);
+        memory.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(InstanceEvent::Exited(exit)) => return (exit.failure(), self.instance.take_log()),
+                    Some(event) => self.happened(event).await,
+                    None => return (stopped(), self.instance.take_log()),
+                },
+                deed = told.recv() => match deed {
+                    Some(deed) => self.perform(deed),
+                    // The agent is ending, and this instance with it.
+                    None => self.instance.kill(),
+                },
+                _ = memory.tick() => self.look_at_memory().await,
+            }
+        }
+    }
+
+    fn perform(&mut self, deed: Deed) {
+        let order = match deed {
+            Deed::Open(open) => Order::Open(open),
+            Deed::Render(order) => self.render_order(*order),
+            Deed::Cancel => match &self.rendering {
+                Some(rendering) => Order::Cancel(rendering.id),
+                None => return,
+            },
+            Deed::Quit => Order::Quit,
+            Deed::Kill => return self.instance.kill(),
+        };
+        if let Err(error) = self.instance.send(order) {
+            // An instance that takes no orders is of no use.
+            tracing::warn!("instance {}: {error}", self.id.0);
+            self.instance.kill();
+        }
+    }
+
+    fn render_order(&mut self, order: RenderOrder) -> Order {
+        self.renders += 1;
+        let (id, dir) = (RenderId(self.renders), self.renders.to_string());
+        let mut settings = order.settings;
+        settings.persistent_data =
+            Some(settings.persistent_data.unwrap_or_else(|| self.may_keep_data()));
+        let scratch = self.places.scratch.join(&dir);
+        if let Err(error) = fs::create_dir(&scratch) {
+            // Blender will say that it cannot write there.
+            tracing::warn!("no scratch directory: {error}");
+        }
+        self.rendering = Some(Rendering { id, frame: order.frame, dir });
+        Order::Render(Box::new(BlenderOrder {
+            id,
+            shot: order.shot,
+            frame: order.frame,
+            settings,
+            device: self
+                .device
+                .map_or(grange_protocol::agent::DeviceKind::Cpu, |device| device.kind),
+            scratch,
+        }))
+    }
+
+    /// Once there is not enough memory it stays so: switching costs more than it brings.
+    fn may_keep_data(&mut self) -> bool {
+        let used = self.instance.memory_mib().unwrap_or(0);
+        let enough = |free: u64| free >= used.max(SPARE_MEMORY_MIB);
+        self.keep_data = self.keep_data && host::memory_available_mib().is_none_or(enough);
+        self.keep_data
+    }
+
+    async fn happened(&mut self, event: InstanceEvent) {
+        let instance = self.id;
+        match event {
+            InstanceEvent::Opened(opened) => {
+                self.tell(Event::Opened { instance, warnings: opened.warnings }).await;
+            }
+            InstanceEvent::Progress(progress) => {
+                let sign = Sign::Progress {
+                    fraction: progress.fraction,
+                    sample: progress.sample,
+                    samples: progress.samples,
+                };
+                self.tell(Event::Sign { instance, sign }).await;
+            }
+            InstanceEvent::Rendered(rendered) => {
+                let frame = Box::new(self.frame(rendered));
+                self.tell(Event::Rendered { instance, frame }).await;
+            }
+            InstanceEvent::NotOpened(failure) | InstanceEvent::Failed { failure, .. } => {
+                self.clear_scratch();
+                let log = self.instance.take_log();
+                self.tell(Event::RenderFailed { instance, failure, log }).await;
+            }
+            InstanceEvent::Canceled { .. } => {
+                self.clear_scratch();
+                let log = self.instance.take_log();
+                self.tell(Event::RenderCanceled { instance, log }).await;
+            }
+            InstanceEvent::CannotCancel { .. } => self.instance.kill(),
+            InstanceEvent::Probed { .. } | InstanceEvent::Pong | InstanceEvent::Exited(_) => {}
+        }
+    }
+
+    fn frame(&mut self, rendered: Rendered) -> Frame {
+        let rendering = self.rendering.take();
+        let (number, dir) = rendering.map_or((0, String::new()), |r| (r.frame, r.dir));
+        let dir = Path::new(&self.places.name).join(dir);
+        let below_scratch = |path: PathBuf| {
+            path.strip_prefix(&self.shared.scratch).map(Path::to_owned).unwrap_or(path)
+        };
+        let files = rendered
+            .files
+            .into_iter()
+            .map(|file| RenderedFile {
+                path: below_scratch(file.path),
+                name: file.name,
+                role: file.role,
+            })
+            .collect();
+        Frame {
+            number,
+            dir,
+            files,
+            render_ms: (rendered.seconds * 1000.0) as u32,
+            warnings: rendered.warnings,
+            log: self.instance.take_log(),
+        }
+    }
+
+    fn clear_scratch(&mut self) {
+        if let Some(rendering) = self.rendering.take() {
+            let _ = fs::remove_dir_all(self.places.scratch.join(rendering.dir));
+        }
+    }
+
+    async fn look_at_memory(&self) {
+        if let Some(mib) = self.instance.memory_mib() {
+            let sign = Sign::Memory(u32::try_from(mib).unwrap_or(u32::MAX));
+            self.tell(Event::Sign { instance: self.id, sign }).await;
+        }
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.shared.events.send(event).await;
+    }
+}
+
+fn host_failure(reason: String) -> Failure {
+    Failure::new(FailureKind::Host, reason)
+}
+
+fn stopped() -> Failure {
+    Failure::new(FailureKind::Other, "the instance was stopped")
+}

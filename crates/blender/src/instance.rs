@@ -1,1 +1,0 @@
-//! One live Blender process, driven over a socket of its own.

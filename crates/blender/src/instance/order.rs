@@ -1,0 +1,153 @@
+//! What an instance can be told, and what it tells.
+
+use std::path::PathBuf;
+
+use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
+use grange_protocol::job::{DeviceRequest, Engine, RenderSettings};
+use grange_protocol::shot::Shot;
+
+use super::exit::Exit;
+use super::outputs::RenderedFile;
+
+/// Names a render among those of one instance; whoever orders it chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RenderId(pub u64);
+
+/// Orders are done one after the other, but `Cancel`, which is done at once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Answered by `Opened` or `NotOpened`.
+    Open(OpenOrder),
+    /// Answered by `Rendered`, `Failed` or `Canceled`.
+    Render(Box<RenderOrder>),
+    /// Without effect if the render has ended. Answered by the render's own answer, or by
+    /// `CannotCancel` where Blender cannot be stopped in mid-frame.
+    Cancel(RenderId),
+    /// Try an engine with a tiny picture of its own, written to the path. Closes the open file.
+    /// Answered by `Probed`, or by the death of the process.
+    Probe(Engine, PathBuf),
+    /// Answered by `Pong` at once, also while a frame renders.
+    Ping,
+    /// End after what was ordered before.
+    Quit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOrder {
+    pub path: PathBuf,
+    /// Open a file although libraries that it links are missing. Missing textures and the like
+    /// are always only warned of.
+    pub allow_missing: bool,
+}
+
+/// One frame of one shot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RenderOrder {
+    pub id: RenderId,
+    /// Its frames do not matter here.
+    pub shot: Shot,
+    pub frame: i32,
+    pub settings: RenderSettings,
+    /// What this instance was given to render on.
+    pub device: DeviceKind,
+    /// A directory for this render alone, which the instance may write to. Its files stay there
+    /// until the owner removes them.
+    pub scratch: PathBuf,
+}
+
+impl RenderOrder {
+    /// A device that was asked for and is not the instance's is a failure, never the CPU.
+    pub(crate) fn device_refusal(&self) -> Option<Failure> {
+        let asked = self.settings.device;
+        (!self.device.serves(asked)).then(|| {
+            let has = device_id(self.device);
+            Failure::new(
+                FailureKind::Host,
+                format!("the job asks for {asked:?}, but the instance was given {has}"),
+            )
+        })
+    }
+
+    /// What Cycles computes with: an NVIDIA GPU is there for CUDA and for OptiX.
+    pub(crate) fn compute_type(&self) -> &'static str {
+        match self.settings.device {
+            DeviceRequest::Optix => "OPTIX",
+            _ => device_id(self.device),
+        }
+    }
+}
+
+/// A device kind as Cycles spells it.
+fn device_id(device: DeviceKind) -> &'static str {
+    match device {
+        DeviceKind::Cpu => "CPU",
+        DeviceKind::Cuda => "CUDA",
+        DeviceKind::Hip => "HIP",
+        DeviceKind::OneApi => "ONEAPI",
+        DeviceKind::Metal => "METAL",
+    }
+}
+
+/// What happened in an instance, in order. Progress is left out when nobody keeps up with it,
+/// other events never are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InstanceEvent {
+    Opened(Opened),
+    /// Nothing is open now, so nothing can be rendered by mistake.
+    NotOpened(Failure),
+    Progress(RenderProgress),
+    Rendered(Rendered),
+    Failed {
+        id: RenderId,
+        failure: Failure,
+    },
+    Canceled {
+        id: RenderId,
+    },
+    /// Only [`Instance::kill`](super::Instance::kill) stops this render.
+    CannotCancel {
+        id: RenderId,
+    },
+    /// The error says why the engine cannot render here.
+    Probed {
+        engine: Engine,
+        error: Option<String>,
+    },
+    Pong,
+    /// Always the last one. Whatever was under way or still to do ended with it.
+    Exited(Exit),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    pub seconds: f32,
+    /// Sentences for people: missing textures, Python that was not run …
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RenderProgress {
+    pub id: RenderId,
+    /// Done share of the frame, 0 to 1. Never falls.
+    pub fraction: f32,
+    /// Samples done and to do, of the tile and view layer under way; 0 of 0 if the engine does
+    /// not say.
+    pub sample: u32,
+    pub samples: u32,
+    /// Memory that Cycles holds on its device, in MiB, if it says.
+    pub device_mib: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    pub id: RenderId,
+    /// At least one has the role of a frame. None was decoded yet (see [`verify`](crate::verify)).
+    pub files: Vec<RenderedFile>,
+    pub seconds: f32,
+    /// The process's largest resident set during this render, in MiB.
+    pub peak_mib: u32,
+    /// The most that Cycles held on its device, in MiB, if it said so.
+    pub device_peak_mib: Option<u32>,
+    /// Sentences for people: what was left out or changed.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,287 @@
+//! The messages between the driver and the worker: a JSON object per line.
+//!
+//! The other side of this is `worker/link.py`. What comes from there is not trusted: a scene may
+//! have taken the process over. So lines are bounded and every field is checked.
+
+use grange_protocol::agent::{Failure, FailureKind};
+use grange_protocol::job::Engine;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::fault;
+use super::order::{OpenOrder, Order, RenderOrder};
+
+/// Bytes of one message from the worker.
+pub(crate) const LINE_MAX: usize = 256 << 10;
+const WARNINGS_MAX: usize = 64;
+const WARNING_MAX: usize = 2000;
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum ToWorker<'a> {
+    Open {
+        path: &'a str,
+        allow_missing: bool,
+    },
+    Render {
+        id: u64,
+        scene: Option<&'a str>,
+        view_layer: Option<&'a str>,
+        camera: Option<&'a str>,
+        frame: i32,
+        resolution: Option<(u32, u32)>,
+        samples: Option<u32>,
+        pattern: &'a str,
+        numbered: bool,
+        scratch: &'a str,
+        device: &'static str,
+        persistent_data: Option<bool>,
+        fine_progress: bool,
+        allow_no_denoiser: bool,
+    },
+    Cancel {
+        id: u64,
+    },
+    Probe {
+        engine: &'a str,
+        into: &'a str,
+    },
+    Ping,
+    Quit,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum FromWorker {
+    Hello(Hello),
+    Opened { seconds: f32, warnings: Vec<String> },
+    NotOpened { fault: FailureKind, reason: String },
+    Began { id: u64, passes: u32 },
+    Stats { id: u64, text: String },
+    Rendered { id: u64, seconds: f32, peak_mib: u32, warnings: Vec<String> },
+    Failed { id: u64, fault: Option<FailureKind>, reason: String },
+    Canceled { id: u64 },
+    CannotCancel { id: u64 },
+    Probed { error: Option<String> },
+    Pong,
+}
+
+/// What a Blender says of itself when it has started.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Hello {
+    /// Major, minor, patch.
+    pub version: (u16, u16, u16),
+    /// As Blender says it: `4.2.23 LTS`.
+    pub full_version: String,
+    /// Ids of engines that a scene may name; whether they can render here is another question.
+    pub engines: Vec<String>,
+    /// What Cycles can compute on, CPU included.
+    pub devices: Vec<CyclesDevice>,
+    /// Whether OpenImageDenoise is built in.
+    pub denoiser: bool,
+    /// Whether a render can be stopped without killing the process.
+    pub can_stop: bool,
+    /// Whether progress comes over the socket; otherwise it is read from standard output.
+    pub(crate) stats: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct CyclesDevice {
+    /// `CPU`, `CUDA`, `OPTIX`, `HIP`, `ONEAPI`, `METAL`.
+    pub kind: String,
+    pub name: String,
+    pub id: String,
+}
+
+impl FromWorker {
+    pub(crate) fn parse(line: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
+}
+
+/// A worker's own judgement, or Blender's words judged here.
+pub(crate) fn failure(fault: Option<FailureKind>, reason: &str) -> Failure {
+    match fault {
+        Some(kind) => Failure::new(kind, reason),
+        None => fault::judged(reason),
+    }
+}
+
+pub(crate) fn bounded(warnings: Vec<String>) -> Vec<String> {
+    let clip = |mut text: String| {
+        text.truncate(text.floor_char_boundary(WARNING_MAX));
+        text
+    };
+    warnings.into_iter().take(WARNINGS_MAX).map(clip).collect()
+}
+
+/// The order as a line; an error if it names a path that is not UTF-8.
+pub(crate) fn encode(order: &Order) -> Result<Vec<u8>, Failure> {
+    let message = match order {
+        Order::Open(OpenOrder { path, allow_missing }) => {
+            ToWorker::Open { path: utf8(path)?, allow_missing: *allow_missing }
+        }
+        Order::Render(render) => encode_render(render)?,
+        Order::Cancel(id) => ToWorker::Cancel { id: id.0 },
+        Order::Probe(engine, into) => {
+            ToWorker::Probe { engine: engine_id(engine), into: utf8(into)? }
+        }
+        Order::Ping => ToWorker::Ping,
+        Order::Quit => ToWorker::Quit,
+    };
+    let mut line = serde_json::to_vec(&message)
+        .map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn encode_render(order: &RenderOrder) -> Result<ToWorker<'_>, Failure> {
+    let shot = &order.shot;
+    Ok(ToWorker::Render {
+        id: order.id.0,
+        scene: shot.scene.as_ref().map(|name| name.as_str()),
+        view_layer: shot.view_layer.as_ref().map(|name| name.as_str()),
+        camera: shot.camera.as_ref().map(|name| name.as_str()),
+        frame: order.frame,
+        resolution: shot.resolution.map(|size| (size.width, size.height)),
+        samples: shot.samples,
+        pattern: shot.output.as_str(),
+        numbered: shot.output.is_numbered(),
+        scratch: utf8(&order.scratch)?,
+        device: order.compute_type(),
+        persistent_data: order.settings.persistent_data,
+        fine_progress: order.settings.fine_progress,
+        allow_no_denoiser: order.settings.allow_no_denoiser,
+    })
+}
+
+/// The worker finds the id that this Blender has for the engine.
+fn engine_id(engine: &Engine) -> &str {
+    match engine {
+        Engine::Cycles => "CYCLES",
+        Engine::Eevee => "BLENDER_EEVEE",
+        Engine::Workbench => "BLENDER_WORKBENCH",
+        Engine::Other(id) => id.as_str(),
+    }
+}
+
+fn utf8(path: &std::path::Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        let reason = format!("Blender cannot be given `{}`: it is not UTF-8", path.display());
+        Failure::new(FailureKind::Host, reason)
+    })
+}
+
+/// Reads lines of bounded length.
+#[derive(Debug)]
+pub(crate) struct LineReader<R> {
+    stream: R,
+    buffer: Vec<u8>,
+    /// Bytes at the buffer's start that hold no end of a line.
+    searched: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadLine {
+    #[error("the worker sent a message of more than {LINE_MAX} bytes")]
+    TooLong,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    pub(crate) fn new(stream: R) -> Self {
+        Self { stream, buffer: Vec::new(), searched: 0 }
+    }
+
+    /// The next line without its end; `None` at the end of the stream, where a line that has no
+    /// end is dropped. Nothing is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, BadLine> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffer.split_off(self.searched + at + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                self.searched = 0;
+                line.pop();
+                return Ok(Some(line));
+            }
+            self.searched = self.buffer.len();
+            if self.searched > LINE_MAX {
+                return Err(BadLine::TooLong);
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::RenderId;
+    use grange_protocol::agent::DeviceKind;
+    use grange_protocol::frames::FrameSet;
+    use grange_protocol::shot::Resolution;
+
+    #[test]
+    fn an_order_is_a_line_that_the_worker_knows() {
+        let order = Order::Render(Box::new(RenderOrder {
+            id: RenderId(7),
+            shot: grange_protocol::Shot {
+                name: "front".parse().unwrap(),
+                scene: None,
+                view_layer: Some("Clay".parse().unwrap()),
+                camera: Some("Kamera \"Süd\"".parse().unwrap()),
+                frames: FrameSet::single(1),
+                resolution: Some(Resolution { width: 64, height: 36 }),
+                samples: None,
+                output: "front_####".parse().unwrap(),
+                extras: None,
+            },
+            frame: -3,
+            settings: Default::default(),
+            device: DeviceKind::Cpu,
+            scratch: "/tmp/s".into(),
+        }));
+        let line = String::from_utf8(encode(&order).unwrap()).unwrap();
+        insta::assert_snapshot!(line.trim_end(), @r#"{"do":"render","id":7,"scene":null,"view_layer":"Clay","camera":"Kamera \"Süd\"","frame":-3,"resolution":[64,36],"samples":null,"pattern":"front_####","numbered":true,"scratch":"/tmp/s","device":"CPU","persistent_data":null,"fine_progress":false,"allow_no_denoiser":false}"#);
+        assert_eq!(encode(&Order::Ping).unwrap(), b"{\"do\":\"ping\"}\n");
+    }
+
+    #[test]
+    fn answers_are_read_and_others_refused() {
+        let parse = |text: &str| FromWorker::parse(text.as_bytes());
+        assert_eq!(
+            parse(r#"{"is":"failed","id":3,"fault":null,"reason":"Error: x"}"#).unwrap(),
+            FromWorker::Failed { id: 3, fault: None, reason: "Error: x".into() }
+        );
+        assert_eq!(
+            parse(r#"{"is":"not_opened","fault":"scene","reason":"r"}"#).unwrap(),
+            FromWorker::NotOpened { fault: FailureKind::Scene, reason: "r".into() }
+        );
+        assert!(parse(r#"{"is":"rendered","id":-1}"#).is_err());
+        assert!(parse("[]").is_err());
+    }
+
+    #[tokio::test]
+    async fn lines_are_whole_whatever_the_chunks_and_never_too_long() {
+        let (mut worker, driver) = tokio::io::duplex(16);
+        tokio::spawn(async move {
+            use tokio::io::AsyncWriteExt;
+            for chunk in [&b"one\ntw"[..], b"o\n", b"\nfour\nrest"] {
+                worker.write_all(chunk).await.unwrap();
+            }
+        });
+        let mut reader = LineReader::new(driver);
+        let mut lines = Vec::new();
+        while let Some(line) = reader.next().await.unwrap() {
+            lines.push(String::from_utf8(line).unwrap());
+        }
+        assert_eq!(lines, ["one", "two", "", "four"]);
+
+        let flood = vec![b'x'; LINE_MAX * 2];
+        let mut reader = LineReader::new(&flood[..]);
+        assert!(matches!(reader.next().await, Err(BadLine::TooLong)));
+    }
+}

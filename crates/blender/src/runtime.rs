@@ -1,1 +1,0 @@
-//! The Blenders of a host: found, and probed by starting them.

@@ -1,1 +1,0 @@
-//! Whether an output is a whole file of its format.

@@ -1,0 +1,310 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use grange_agent::devices::Instances;
+use grange_agent::sandbox::Mode;
+use grange_client::request::Cameras;
+use grange_protocol::client::Role;
+use grange_protocol::job::DeviceRequest;
+use grange_protocol::shot::{OutputPattern, Resolution};
+use grange_protocol::{FrameSet, Priority};
+
+/// A render farm for Blender: render on this machine, or on all of yours.
+#[derive(Debug, Parser)]
+#[command(name = "grange", version, about, long_about = None, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 not done, 2 wrong command line, 3 no coordinator, 130 canceled"
+)]
+pub(crate) struct Cli {
+    /// Print JSON, one value per line, instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The directory of the identity to act as [default: ~/.config/grange]
+    #[arg(long, global = true, env = "GRANGE_IDENTITY", value_name = "DIR")]
+    pub(crate) identity: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Render a scene on this machine, nothing set up
+    Render(Box<Render>),
+    /// Submit a scene to the farm
+    Submit(Box<Submit>),
+    /// List the farm's jobs
+    Jobs,
+    /// Show one job: its steps, what runs, what failed
+    Job(JobArg),
+    /// Follow a job, or the whole farm, as it happens
+    Watch(Watch),
+    /// Save a job's finished frames to a folder
+    Fetch(Fetch),
+    /// Stop jobs; finished frames are kept
+    Cancel(JobArgs),
+    /// Let jobs start nothing new; running frames finish
+    Pause(JobArgs),
+    /// Let paused jobs go on
+    Resume(JobArgs),
+    /// Try a job's failed, canceled and blocked tasks again
+    Retry(JobArgs),
+    /// Set a job's priority, 0 (last) to 100 (first)
+    Priority(SetPriority),
+    /// List the farm's render hosts
+    Agents,
+    /// Show what Blender printed
+    Logs(Logs),
+    /// Let somebody join the farm
+    #[command(subcommand)]
+    Token(Token),
+    /// Join a farm with a join string
+    Join(Join),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Render {
+    #[command(flatten)]
+    pub(crate) scene: Scene,
+    /// Where the frames go
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Render also the frames that are there already
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Blenders that render at once
+    #[arg(long, value_name = "auto|N", default_value = "auto")]
+    pub(crate) instances: Instances,
+    /// Make a preview video of the frames too (needs ffmpeg)
+    #[arg(long)]
+    pub(crate) preview: bool,
+    /// The Blender to use: an executable, or a Python that has the bpy module [default: what is found]
+    #[arg(long, env = "GRANGE_BLENDER", value_name = "PATH", value_delimiter = ',')]
+    pub(crate) blender: Option<Vec<PathBuf>>,
+    /// Lock Blender into bubblewrap; `off` lets the scene see this whole machine
+    #[arg(long, env = "GRANGE_SANDBOX", value_name = "on|off", default_value = "on")]
+    pub(crate) sandbox: Mode,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    #[command(flatten)]
+    pub(crate) scene: Scene,
+    /// What to call the job [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// 0 (last) to 100 (first)
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) priority: Priority,
+    /// Make no preview video
+    #[arg(long)]
+    pub(crate) no_preview: bool,
+    /// Follow the job until it ends
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// With --wait: save frames to this folder as they come
+    #[arg(long, short, value_name = "DIR", requires = "wait")]
+    pub(crate) output: Option<PathBuf>,
+    /// Accept the job even if no agent that is online could run it
+    #[arg(long)]
+    pub(crate) queue_anyway: bool,
+    /// Attempts of a frame before it counts as failed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) attempts: u8,
+    /// Percent of the tasks that may fail before the job is given up
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) failed_max: u8,
+    /// How long a render may show no sample and no change of memory, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) stall: Duration,
+}
+
+/// What to render of a .blend file. What is not given stays as the file has it.
+#[derive(Debug, Args)]
+pub(crate) struct Scene {
+    /// The scene
+    #[arg(value_name = "SCENE.blend")]
+    pub(crate) file: PathBuf,
+    /// Frames, such as 47, 1-24, 1-100x4, or several with commas [default: the scene's range]
+    #[arg(long, short, value_name = "FRAMES", allow_hyphen_values = true)]
+    pub(crate) frames: Option<FrameSet>,
+    /// Several pictures, each to its own name, from a file of [[shot]] tables
+    #[arg(long, value_name = "SHOTS.toml", conflicts_with_all = ["cameras"])]
+    pub(crate) shots: Option<PathBuf>,
+    /// One picture per camera, called after it: `all`, or names with commas
+    #[arg(long, value_name = "all|NAMES")]
+    pub(crate) cameras: Option<Cameras>,
+    /// The scene in the file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scene: Option<String>,
+    /// Render this view layer alone
+    #[arg(long, value_name = "NAME")]
+    pub(crate) view_layer: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub(crate) camera: Option<String>,
+    /// Such as 1920x1080
+    #[arg(long, value_name = "WxH")]
+    pub(crate) resolution: Option<Resolution>,
+    /// Samples per pixel
+    #[arg(long, value_name = "N")]
+    pub(crate) samples: Option<u32>,
+    /// The pictures' name without extension; a run of # is the frame's number
+    #[arg(long, value_name = "PATTERN", conflicts_with_all = ["shots", "cameras"])]
+    pub(crate) pattern: Option<OutputPattern>,
+    /// Frames that one instance renders in a row
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunk: u32,
+    /// Go on although files are missing that the scene names
+    #[arg(long)]
+    pub(crate) allow_missing: bool,
+    /// Where Cycles computes: any, cpu, cuda, optix, hip, oneapi, metal
+    #[arg(long, value_name = "DEVICE", default_value = "any", value_parser = device)]
+    pub(crate) device: DeviceRequest,
+    /// Keep the scene's data between frames: faster, but takes memory [default: as memory allows]
+    #[arg(long, value_name = "on|off", value_parser = on_off)]
+    pub(crate) persistent_data: Option<bool>,
+    /// See every few samples also of scenes without adaptive sampling; changes pixels by 1e-6 at most
+    #[arg(long)]
+    pub(crate) fine_progress: bool,
+    /// Render without denoising where Blender was built without the denoiser
+    #[arg(long)]
+    pub(crate) allow_no_denoiser: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArg {
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    #[arg(value_name = "JOB", required = true)]
+    pub(crate) jobs: Vec<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The job [default: the whole farm]
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fetch {
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u32,
+    /// Where the frames go
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Go on until the job ends, saving frames as they come
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetPriority {
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u32,
+    #[arg(value_name = "PRIORITY")]
+    pub(crate) priority: Priority,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    #[arg(value_name = "JOB")]
+    pub(crate) job: u32,
+    /// One task: its number, or STEP/NUMBER, as `grange job` shows it
+    #[arg(long, value_name = "TASK", value_parser = task)]
+    pub(crate) task: Option<(u16, u32)>,
+    /// Only of attempts that failed
+    #[arg(long)]
+    pub(crate) failed: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a join string, good for one newcomer
+    Create(CreateToken),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateToken {
+    /// What the newcomer may do: agent, submitter or admin
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Role,
+    /// How long it can be used, such as 15m or 2h
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// The whole line that `grange token create` printed
+    #[arg(value_name = "JOIN-STRING")]
+    pub(crate) join: String,
+    /// What the farm calls you [default: user@host]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+pub(crate) fn parse() -> Cli {
+    Cli::parse()
+}
+
+fn device(text: &str) -> Result<DeviceRequest, String> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "any" => DeviceRequest::Any,
+        "cpu" => DeviceRequest::Cpu,
+        "cuda" => DeviceRequest::Cuda,
+        "optix" => DeviceRequest::Optix,
+        "hip" => DeviceRequest::Hip,
+        "oneapi" => DeviceRequest::OneApi,
+        "metal" => DeviceRequest::Metal,
+        _ => return Err("any, cpu, cuda, optix, hip, oneapi or metal".into()),
+    })
+}
+
+fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off".into()),
+    }
+}
+
+fn task(text: &str) -> Result<(u16, u32), String> {
+    let (step, task) = text.split_once('/').unwrap_or(("0", text));
+    match (step.parse(), task.parse()) {
+        (Ok(step), Ok(task)) => Ok((step, task)),
+        _ => Err("a task is a number, or STEP/NUMBER".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every page of help, as a person reads it at 100 columns.
+    #[test]
+    fn help_reads_well() {
+        let mut root = Cli::command().term_width(100);
+        root.build();
+        let mut pages = vec![root.clone().render_help().to_string()];
+        for command in root.get_subcommands_mut() {
+            pages.push(command.render_help().to_string());
+            for inner in command.get_subcommands_mut() {
+                pages.push(inner.render_help().to_string());
+            }
+        }
+        insta::assert_snapshot!(pages.join("\n──────\n"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Who is in the farm, and how others join.
+
+use anyhow::Context;
+use grange_protocol::client::Role;
+use grange_protocol::join::JoinString;
+use grange_transport::{Identity, enrol};
+
+use super::Session;
+use crate::args::{CreateToken, Join};
+use crate::exit::Ending;
+use crate::print;
+
+pub(super) async fn agents(session: &Session) -> anyhow::Result<Ending> {
+    let agents = session.farm().await?.agents().await?;
+    if session.json {
+        print::json(&agents);
+    } else {
+        print::agents(&agents);
+    }
+    Ok(Ending::Done)
+}
+
+pub(super) async fn create_token(session: &Session, args: CreateToken) -> anyhow::Result<Ending> {
+    let token = session.farm().await?.create_token(args.role, args.ttl).await?;
+    if session.json {
+        print::json(&token);
+        return Ok(Ending::Done);
+    }
+    let ttl = humantime::format_duration(args.ttl);
+    let how = match args.role {
+        Role::Agent => "on the render host: grange-agent --join STRING",
+        Role::Submitter | Role::Admin => "there: grange join STRING",
+    };
+    print::note(&format!("good for one {} within {ttl}; {how}", args.role));
+    print::line(&token.join);
+    Ok(Ending::Done)
+}
+
+pub(super) async fn join(session: &Session, args: Join) -> anyhow::Result<Ending> {
+    let join: JoinString = args.join.parse()?;
+    anyhow::ensure!(
+        join.role != Role::Agent,
+        "this join string is for a render host: run `grange-agent --join STRING` there"
+    );
+    let dir = session.identity_dir()?;
+    if let Ok(identity) = Identity::load(&dir) {
+        anyhow::bail!(
+            "you are in farm {} already ({}): remove {} to leave it, or name another directory with --identity",
+            identity.farm.name,
+            identity.peer.role,
+            dir.display()
+        );
+    }
+    let name = args.name.unwrap_or_else(who);
+    let name = name.parse().with_context(|| format!("you cannot be called `{name}`"))?;
+    let identity = enrol::join(&join, name).await?;
+    identity.save(&dir)?;
+    if session.json {
+        print::json(&serde_json::json!({
+            "farm": identity.farm.name,
+            "role": identity.peer.role,
+            "name": identity.peer.name,
+            "identity": dir,
+        }));
+    } else {
+        print::line(&format!("joined farm {} as {}", identity.farm.name, identity.peer.role));
+    }
+    Ok(Ending::Done)
+}
+
+fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let host = grange_agent::config::host_name();
+    user.map_or_else(|_| host.clone(), |user| format!("{user}@{host}"))
+}

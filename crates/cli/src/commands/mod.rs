@@ -1,0 +1,66 @@
+//! Each command in a file of its own, or with its like.
+
+mod jobs;
+mod members;
+mod render;
+mod submit;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use grange_client::Farm;
+use grange_protocol::JobId;
+use grange_protocol::client::JobAction;
+use grange_transport::Identity;
+
+use crate::args::{Cli, Command, Token};
+use crate::exit::Ending;
+
+/// What every command knows.
+pub(crate) struct Session {
+    pub(crate) json: bool,
+    identity: Option<PathBuf>,
+}
+
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Ending> {
+    let session = Session { json: cli.json, identity: cli.identity };
+    match cli.command {
+        Command::Render(args) => render::run(&session, *args).await,
+        Command::Submit(args) => submit::run(&session, *args).await,
+        Command::Jobs => jobs::list(&session).await,
+        Command::Job(args) => jobs::show(&session, JobId(args.job)).await,
+        Command::Watch(args) => watch::watch(&session, args.job.map(JobId)).await,
+        Command::Fetch(args) => watch::fetch(&session, args).await,
+        Command::Cancel(args) => jobs::act(&session, &args.jobs, JobAction::Cancel).await,
+        Command::Pause(args) => jobs::act(&session, &args.jobs, JobAction::Pause).await,
+        Command::Resume(args) => jobs::act(&session, &args.jobs, JobAction::Resume).await,
+        Command::Retry(args) => jobs::act(&session, &args.jobs, JobAction::Retry).await,
+        Command::Priority(args) => {
+            jobs::act(&session, &[args.job], JobAction::SetPriority(args.priority)).await
+        }
+        Command::Agents => members::agents(&session).await,
+        Command::Logs(args) => jobs::logs(&session, args).await,
+        Command::Token(Token::Create(args)) => members::create_token(&session, args).await,
+        Command::Join(args) => members::join(&session, args).await,
+    }
+}
+
+impl Session {
+    /// The farm, as the identity of this session.
+    pub(crate) async fn farm(&self) -> anyhow::Result<Farm> {
+        let identity = Identity::load(&self.identity_dir()?)?;
+        Ok(Farm::connect(&identity).await?)
+    }
+
+    pub(crate) fn identity_dir(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = &self.identity {
+            return Ok(dir.clone());
+        }
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+        let base =
+            config.or_else(home).context("there is no home directory: name one with --identity")?;
+        Ok(base.join("grange"))
+    }
+}

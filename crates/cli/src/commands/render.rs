@@ -1,0 +1,140 @@
+//! One machine, nothing configured: a whole farm in this process.
+
+use std::path::Path;
+
+use anyhow::Context;
+use grange_blender::verify::verify;
+use grange_client::{Farm, Folder, request};
+use grange_protocol::client::JobAction;
+use grange_protocol::job::Policy;
+use grange_protocol::kinds::{Animation, Submission};
+use grange_protocol::view::JobState;
+use grange_protocol::{FrameSet, JobId, JobKind};
+
+use super::Session;
+use crate::args::Render;
+use crate::display::Display;
+use crate::exit::{CANCELED, Ending};
+use crate::follow::Follow;
+use crate::local::LocalFarm;
+use crate::print;
+use crate::scene::Opened;
+
+pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Ending> {
+    let opened = args.scene.open()?;
+    let mut kind = opened.kind(&args.scene, args.preview)?;
+    let folder = Folder::open(&args.output)?;
+    if !args.overwrite
+        && let JobKind::Animation(animation) = &mut kind
+    {
+        let frames = animation.shot.frames.clone();
+        match missing_frames(&opened, animation, folder.path())? {
+            None => {
+                print::note(&format!(
+                    "all {} frames are in {} already",
+                    frames.len(),
+                    folder.path().display()
+                ));
+                return Ok(Ending::Done);
+            }
+            Some(missing) => {
+                if missing.len() < frames.len() {
+                    let there = frames.len() - missing.len();
+                    print::note(&format!("{there} of {} frames are there already", frames.len()));
+                }
+                animation.shot.frames = missing;
+            }
+        }
+    }
+    let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
+    let local = tokio::select! {
+        local = LocalFarm::start(&args) => local?,
+        interrupted = interrupt() => return interrupted,
+    };
+    let farm = local.farm().clone();
+    let rendering = async {
+        let (manifest, _) = package.upload(&farm, |_, _| {}).await?;
+        let name = package.blend.file_name().parse()?;
+        let submission = Submission {
+            name,
+            priority: grange_protocol::Priority::DEFAULT,
+            policy: Policy::default(),
+            manifest: Some(manifest),
+            queue_anyway: false,
+            kind,
+        };
+        let job = farm.submit(submission).await?;
+        render(session, &farm, job, folder).await
+    };
+    let ending = rendering.await;
+    local.stop().await;
+    ending
+}
+
+/// Follows the job; Ctrl-C cancels it.
+async fn render(
+    session: &Session,
+    farm: &Farm,
+    job: JobId,
+    folder: Folder,
+) -> anyhow::Result<Ending> {
+    let mut display = Display::new(session.json);
+    let mut follow = Follow::new(farm.clone(), job, Some(folder));
+    let ended = tokio::select! {
+        ended = follow.to_the_end(&mut display) => Some(ended),
+        interrupted = interrupt() => interrupted.map(|_| None)?,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            die_on_the_next_interrupt();
+            farm.act(job, JobAction::Cancel).await?;
+            follow.to_the_end(&mut display).await
+        }
+    };
+    display.finish();
+    let ended = ended?;
+    if !session.json {
+        let reason = ended.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        print::note(&format!("{} · {}{reason}", ended.state, print::summary(&ended)));
+    }
+    Ok(match ended.state {
+        JobState::Completed => Ending::Done,
+        JobState::Canceled => Ending::Canceled,
+        _ => Ending::NotDone,
+    })
+}
+
+/// The first Ctrl-C (or SIGTERM).
+async fn interrupt() -> anyhow::Result<Ending> {
+    let mut signals = grange_daemon::signals::StopSignals::catch().context("no signals")?;
+    signals.next().await;
+    Ok(Ending::Canceled)
+}
+
+/// The second one does not wait for anything. Blender dies with this process.
+fn die_on_the_next_interrupt() {
+    tokio::spawn(async {
+        if interrupt().await.is_ok() {
+            std::process::exit(i32::from(CANCELED));
+        }
+    });
+}
+
+/// The frames whose pictures are not all in the folder, whole; `None` if all are.
+fn missing_frames(
+    opened: &Opened,
+    animation: &Animation,
+    folder: &Path,
+) -> anyhow::Result<Option<FrameSet>> {
+    let mut missing = Vec::new();
+    for frame in animation.shot.frames.iter() {
+        let pictures = request::pictures_of(&opened.summary, animation, frame)?;
+        let there = !pictures.is_empty()
+            && pictures.iter().all(|picture| verify(&folder.join(picture.as_str())).is_ok());
+        if !there {
+            missing.push(frame);
+        }
+    }
+    Ok(FrameSet::from_frames(missing).ok())
+}

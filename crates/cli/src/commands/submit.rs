@@ -1,0 +1,55 @@
+//! Handing a scene to the farm.
+
+use grange_client::Folder;
+use grange_protocol::job::Policy;
+use grange_protocol::kinds::Submission;
+use indicatif::DecimalBytes;
+
+use super::Session;
+use super::watch::follow;
+use crate::args::Submit;
+use crate::exit::Ending;
+use crate::print;
+
+pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Ending> {
+    let opened = args.scene.open()?;
+    let kind = opened.kind(&args.scene, !args.no_preview)?;
+    // Before a gigabyte is sent: does the folder work?
+    let folder = args.output.as_deref().map(Folder::open).transpose()?;
+    let farm = session.farm().await?;
+    let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
+    let (manifest, uploaded) = package.upload(&farm, |_, _| {}).await?;
+    let name = args.name.clone().unwrap_or_else(|| package.blend.file_name().to_owned());
+    let submission = Submission {
+        name: name.parse()?,
+        priority: args.priority,
+        policy: Policy {
+            attempts_max: args.attempts,
+            failed_tasks_max_percent: args.failed_max,
+            stall_s: args.stall.as_secs().clamp(1, u32::MAX.into()) as u32,
+            ..Policy::default()
+        },
+        manifest: Some(manifest),
+        queue_anyway: args.queue_anyway,
+        kind,
+    };
+    let job = farm.submit(submission).await?;
+    if session.json {
+        print::json(&serde_json::json!({
+            "job": job,
+            "files": uploaded.total_files,
+            "bytes": uploaded.total_bytes,
+            "uploaded_files": uploaded.files,
+            "uploaded_bytes": uploaded.bytes,
+        }));
+    } else {
+        print::line(&format!(
+            "job {job}: {name}, {} files ({}), {} of them uploaded ({})",
+            uploaded.total_files,
+            DecimalBytes(uploaded.total_bytes),
+            uploaded.files,
+            DecimalBytes(uploaded.bytes)
+        ));
+    }
+    if args.wait { follow(session, farm, job, folder).await } else { Ok(Ending::Done) }
+}

@@ -1,0 +1,85 @@
+//! A farm of this machine, in this process: coordinator and agent as libraries, talking QUIC with
+//! mutual TLS on loopback like any other.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use grange_agent::Agent;
+use grange_agent::config::Config as AgentConfig;
+use grange_client::Farm;
+use grange_coordinator::{Config as CoordinatorConfig, Server};
+use grange_protocol::client::Role;
+use grange_protocol::join::JoinString;
+use grange_scheduler::Timing;
+use grange_transport::{Identity, enrol};
+use std::time::Duration;
+use tempfile::TempDir;
+
+use crate::args::Render;
+
+pub(crate) struct LocalFarm {
+    server: Server,
+    agent: Agent,
+    farm: Farm,
+    /// Everything that it keeps; removed at the end.
+    _home: TempDir,
+}
+
+impl LocalFarm {
+    pub(crate) async fn start(args: &Render) -> anyhow::Result<Self> {
+        let home = home()?;
+        let name = grange_agent::config::host_name();
+        let server = Server::bind(CoordinatorConfig {
+            farm: name.parse()?,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: None,
+            state_dir: home.path().join("coordinator"),
+            timing: Timing::default(),
+            log: String::new(),
+        })
+        .await?;
+        let admin = Identity::load(server.admin_identity())?;
+        let farm = Farm::connect(&admin).await?;
+        let token = farm.create_token(Role::Agent, Duration::from_secs(60)).await?;
+        let join: JoinString = token.join.parse()?;
+        let identity = enrol::join(&join, name.parse()?).await?;
+        let config = AgentConfig {
+            name: name.parse()?,
+            blender: args.blender.clone(),
+            instances: args.instances,
+            ahead: 1,
+            sandbox: args.sandbox,
+            state_dir: home.path().join("agent"),
+            // One store for both: what the coordinator has, the agent need not fetch.
+            store_dir: Some(home.path().join("coordinator").join("store")),
+            cache_bytes: u64::MAX,
+            drain_s: 0,
+            log: String::new(),
+        };
+        let agent = Agent::start(config, &identity).await?;
+        Ok(Self { server, agent, farm, _home: home })
+    }
+
+    pub(crate) fn farm(&self) -> &Farm {
+        &self.farm
+    }
+
+    /// Ends everything; no Blender outlives it.
+    pub(crate) async fn stop(self) {
+        self.agent.stop().await;
+        self.farm.close().await;
+        self.server.shutdown().await;
+    }
+}
+
+/// A directory for this run, where a user's caches are.
+fn home() -> anyhow::Result<TempDir> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".cache"));
+    let base = cache.or_else(home).unwrap_or_else(std::env::temp_dir).join("grange");
+    std::fs::create_dir_all(&base).with_context(|| format!("{} cannot be made", base.display()))?;
+    tempfile::Builder::new()
+        .prefix("render-")
+        .tempdir_in(&base)
+        .with_context(|| format!("{} cannot be written to", base.display()))
+}

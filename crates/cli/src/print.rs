@@ -1,0 +1,274 @@
+//! What people read: tables, and the same as JSON.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the CLI prints")]
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, presets};
+use grange_protocol::Millis;
+use grange_protocol::view::{AgentView, FarmView, JobDetail, JobView, LogView, TaskView};
+use indicatif::{DecimalBytes, FormattedDuration};
+use serde::Serialize;
+use std::time::{Duration, SystemTime};
+
+pub(crate) fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => note(&format!("this cannot be written as JSON: {error}")),
+    }
+}
+
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// For people, also while standard output goes elsewhere.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+pub(crate) fn jobs(jobs: &[JobView]) {
+    if jobs.is_empty() {
+        return line("no jobs yet: `grange submit scene.blend` makes one");
+    }
+    let mut table = table([
+        "JOB",
+        "NAME",
+        "STATE",
+        "PRIO",
+        "DONE",
+        "FRAMES",
+        "PER MIN",
+        "LEFT",
+        "BY",
+        "SUBMITTED",
+    ]);
+    for job in jobs {
+        let progress = &job.progress;
+        table.add_row(vec![
+            right(job.id),
+            Cell::new(&job.name),
+            Cell::new(job.state),
+            right(job.priority),
+            right(percent(progress.fraction)),
+            right(format!("{}/{}", progress.frames_done, progress.frames_total)),
+            right(rate(progress.frames_per_minute)),
+            right(left(progress.seconds_left)),
+            Cell::new(&job.submitter),
+            Cell::new(ago(job.submitted_at)),
+        ]);
+    }
+    line(&table.to_string());
+    for job in jobs {
+        if let Some(reason) = &job.reason {
+            line(&format!("job {}: {reason}", job.id));
+        }
+    }
+}
+
+pub(crate) fn job(detail: &JobDetail) {
+    let JobDetail { job, steps, tasks } = detail;
+    let progress = &job.progress;
+    line(&format!(
+        "job {}: {} ({}, by {}, {})",
+        job.id,
+        job.name,
+        job.kind,
+        job.submitter,
+        ago(job.submitted_at)
+    ));
+    line(&format!("state: {}, priority {}", job.state, job.priority));
+    if let Some(reason) = &job.reason {
+        line(&format!("reason: {reason}"));
+    }
+    line(&format!("progress: {}", summary(job)));
+    line(&format!("outputs: {} ({})", progress.outputs, DecimalBytes(progress.output_bytes)));
+    line("");
+    let mut table_of_steps = table([
+        "STEP",
+        "NAME",
+        "TASKS",
+        "WAITING",
+        "READY",
+        "RUNNING",
+        "COMPLETED",
+        "FAILED",
+        "CANCELED",
+    ]);
+    for (at, step) in steps.iter().enumerate() {
+        let counts = &step.tasks;
+        let mut row = vec![right(at), Cell::new(&step.name)];
+        row.extend(
+            [
+                counts.total,
+                counts.waiting,
+                counts.ready,
+                counts.running,
+                counts.completed,
+                counts.failed,
+                counts.canceled,
+            ]
+            .map(right),
+        );
+        table_of_steps.add_row(row);
+    }
+    line(&table_of_steps.to_string());
+    for step in steps {
+        if let Some(reason) = &step.skipped {
+            line(&format!("step {} was left out: {reason}", step.name));
+        }
+    }
+    if tasks.is_empty() {
+        return;
+    }
+    line("");
+    let mut table_of_tasks = table(["TASK", "WHAT", "STATE", "AGENT", "PROGRESS"]);
+    for task in tasks {
+        table_of_tasks.add_row(vec![
+            Cell::new(format!("{}/{}", task.step.0, task.task.0)),
+            Cell::new(&task.label),
+            Cell::new(task.state),
+            Cell::new(task.agent.as_ref().map_or("", |agent| agent.as_str())),
+            Cell::new(activity(task)),
+        ]);
+    }
+    line(&table_of_tasks.to_string());
+    for task in tasks {
+        for failure in &task.failures {
+            line(&format!(
+                "{} failed on {}, {}: {}",
+                task.label,
+                failure.agent,
+                ago(failure.at),
+                failure.reason
+            ));
+        }
+    }
+}
+
+pub(crate) fn agents(agents: &[AgentView]) {
+    if agents.is_empty() {
+        return line(
+            "no agents yet: `grange token create --role agent` makes a join string for one",
+        );
+    }
+    let mut table =
+        table(["AGENT", "STATE", "TASKS", "INSTANCES", "CPU", "RAM FREE", "DEVICES", "BLENDER"]);
+    for agent in agents {
+        let devices: Vec<String> = agent
+            .devices
+            .iter()
+            .map(|device| format!("{} ×{}", device.name, device.slots))
+            .collect();
+        let blenders: Vec<&str> =
+            agent.runtimes.iter().map(|runtime| runtime.full_version.as_str()).collect();
+        table.add_row(vec![
+            Cell::new(&agent.name),
+            Cell::new(agent.state),
+            right(agent.tasks),
+            right(agent.load.instances),
+            right(format!("{:.0} %", agent.load.cpu_percent)),
+            right(format!(
+                "{:.1}/{:.1} GiB",
+                agent.load.memory_available_mib as f64 / 1024.0,
+                agent.load.memory_total_mib as f64 / 1024.0
+            )),
+            Cell::new(devices.join(", ")),
+            Cell::new(if blenders.is_empty() { "none".into() } else { blenders.join(", ") }),
+        ]);
+    }
+    line(&table.to_string());
+}
+
+pub(crate) fn log(log: &LogView) {
+    let outcome = if log.failed { "failed" } else { "completed" };
+    line(&format!(
+        "── task {}/{} on {}, {outcome}, {} ──",
+        log.step.0,
+        log.task.0,
+        log.agent,
+        ago(log.at)
+    ));
+    line(log.text.trim_end());
+}
+
+pub(crate) fn farm(farm: &FarmView) -> String {
+    format!(
+        "farm {}: {} agents online, {} jobs open, {} tasks running, {} done, {} frames/min, {} left",
+        farm.farm,
+        farm.agents_online,
+        farm.jobs_open,
+        farm.tasks_running,
+        percent(farm.fraction),
+        rate(farm.frames_per_minute),
+        left(farm.seconds_left)
+    )
+}
+
+/// One line on how far a job is.
+pub(crate) fn summary(job: &JobView) -> String {
+    let progress = &job.progress;
+    let mut parts = vec![
+        format!("{}/{} frames", progress.frames_done, progress.frames_total),
+        percent(progress.fraction),
+    ];
+    if progress.tasks.failed > 0 {
+        parts.push(format!("{} failed", progress.tasks.failed));
+    }
+    if progress.frames_per_minute > 0.0 {
+        parts.push(format!("{} frames/min", rate(progress.frames_per_minute)));
+    }
+    if let Some(seconds) = progress.seconds_left.filter(|_| !job.state.is_final()) {
+        parts.push(format!("{} left", left(Some(seconds))));
+    }
+    parts.join(" · ")
+}
+
+/// What a running task is doing.
+pub(crate) fn activity(task: &TaskView) -> String {
+    let Some(progress) = &task.progress else { return String::new() };
+    let mut parts = vec![progress.stage.to_string()];
+    if progress.samples > 0 {
+        parts.push(format!("sample {}/{}", progress.sample, progress.samples));
+    }
+    if progress.memory_mib > 0 {
+        parts.push(format!("{} MiB", progress.memory_mib));
+    }
+    parts.push(format!("{:.1} s", progress.seconds));
+    parts.join(" · ")
+}
+
+fn table<const N: usize>(headers: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(headers);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2)).set_constraint(ColumnConstraint::ContentWidth);
+    }
+    table
+}
+
+fn right(value: impl ToString) -> Cell {
+    Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
+}
+
+pub(crate) fn percent(fraction: f32) -> String {
+    // Rounded down, so that 100 % means all.
+    format!("{} %", (f64::from(fraction) * 100.0).floor())
+}
+
+fn rate(per_minute: f32) -> String {
+    if per_minute >= 100.0 { format!("{per_minute:.0}") } else { format!("{per_minute:.1}") }
+}
+
+fn left(seconds: Option<u32>) -> String {
+    seconds.map_or("–".into(), |seconds| {
+        FormattedDuration(Duration::from_secs(seconds.into())).to_string()
+    })
+}
+
+fn ago(at: Millis) -> String {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at.0);
+    match at.elapsed().unwrap_or_default().as_secs() {
+        0..60 => "just now".into(),
+        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}

@@ -1,0 +1,171 @@
+"""Small scenes for the tests of whole farms. Arguments: the directory to make them in."""
+
+import math
+import sys
+from pathlib import Path
+
+import bpy
+
+DIR = Path(sys.argv[sys.argv.index("--") + 1]).resolve()
+
+
+def new(frames: int = 4) -> bpy.types.Scene:
+    """A cube that turns, seen by a camera; 64 × 36 pixels, 4 samples."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene = bpy.context.scene
+    bpy.ops.mesh.primitive_cube_add()
+    cube = bpy.context.object
+    cube.name = "Cube"
+    cube.rotation_euler.z = 0.2
+    cube.keyframe_insert("rotation_euler", index=2, frame=1)
+    cube.rotation_euler.z = 1.7
+    cube.keyframe_insert("rotation_euler", index=2, frame=max(frames, 2))
+    bpy.ops.object.light_add(type="SUN", rotation=(0.6, 0.3, 0))
+    scene.camera = camera("Camera", (0, -7, 2), (math.radians(75), 0, 0))
+    scene.frame_start, scene.frame_end = 1, frames
+    scene.render.engine = "CYCLES"
+    scene.render.resolution_x, scene.render.resolution_y = 64, 36
+    scene.render.filepath = "//pictures/turn_####"
+    scene.cycles.samples = 4
+    scene.cycles.seed = 1
+    scene.cycles.use_adaptive_sampling = False
+    scene.cycles.use_denoising = False
+    return scene
+
+
+def camera(name: str, location, rotation):
+    thing = bpy.data.objects.new(name, bpy.data.cameras.new(name))
+    thing.location, thing.rotation_euler = location, rotation
+    bpy.context.scene.collection.objects.link(thing)
+    return thing
+
+
+def save(name: str) -> None:
+    bpy.ops.wm.save_as_mainfile(filepath=str(DIR / name), compress=False)
+
+
+def turn() -> None:
+    new()
+    save("turn.blend")
+
+
+def slow() -> None:
+    """A frame that takes long enough to be interrupted in its middle."""
+    scene = new(frames=6)
+    scene.render.resolution_x, scene.render.resolution_y = 640, 360
+    scene.cycles.samples = 2048
+    save("slow.blend")
+
+
+def skybox() -> None:
+    """Six cameras in one place, each looking another way."""
+    scene = new()
+    quarter = math.pi / 2
+    ways = {
+        "Front": (quarter, 0, 0),
+        "Back": (quarter, 0, math.pi),
+        "Left": (quarter, 0, quarter),
+        "Right": (quarter, 0, -quarter),
+        "Up": (math.pi, 0, 0),
+        "Down": (0, 0, 0),
+    }
+    bpy.data.objects["Camera"].name = "Front"
+    for name, rotation in ways.items():
+        seen = bpy.data.objects.get(name) or camera(name, (0, 0, 0), rotation)
+        seen.location, seen.rotation_euler = (0, -5, 0), rotation
+    scene.render.resolution_x = scene.render.resolution_y = 32
+    scene.frame_set(3)
+    save("skybox.blend")
+
+
+def passes() -> None:
+    """Extra files by a File Output node, two view layers, and stereo pictures."""
+    scene = new(frames=2)
+    scene.view_layers[0].use_pass_z = True
+    scene.view_layers.new("Second")
+    scene.render.use_multiview = True
+    scene.render.views_format = "STEREO_3D"
+    scene.render.image_settings.views_format = "INDIVIDUAL"
+    scene.use_nodes = True
+    tree = scene.node_tree
+    layers = tree.nodes["Render Layers"]
+    output = tree.nodes.new("CompositorNodeOutputFile")
+    output.base_path = "//passes"
+    output.format.file_format = "OPEN_EXR"
+    output.file_slots.clear()
+    output.file_slots.new("depth_")
+    tree.links.new(layers.outputs["Depth"], output.inputs[0])
+    save("passes.blend")
+
+
+def linked() -> None:
+    """A scene that needs a library, and through it a texture, and another by an absolute path."""
+    (DIR / "textures").mkdir(exist_ok=True)
+    for name, color in (("wood", (0.8, 0.3, 0.1, 1)), ("sky", (0.1, 0.3, 0.8, 1))):
+        image = bpy.data.images.new(name, 8, 8)
+        image.pixels[:] = list(color) * 64
+        image.filepath_raw = str(DIR / "textures" / f"{name}.png")
+        image.file_format = "PNG"
+        image.save()
+    new()
+    material = textured("Wood", str(DIR / "textures/wood.png"))
+    bpy.data.objects["Cube"].data.materials.append(material)
+    collection = bpy.data.collections.new("Things")
+    bpy.context.scene.collection.children.link(collection)
+    collection.objects.link(bpy.data.objects["Cube"])
+    (DIR / "library").mkdir(exist_ok=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(DIR / "library/things.blend"))
+    bpy.ops.file.make_paths_relative()
+    bpy.ops.wm.save_as_mainfile(filepath=str(DIR / "library/things.blend"))
+    scene = new(frames=1)
+    bpy.data.objects.remove(bpy.data.objects["Cube"])
+    save("linked.blend")
+    with bpy.data.libraries.load(str(DIR / "library/things.blend"), link=True, relative=True) as (
+        there,
+        here,
+    ):
+        here.collections = there.collections
+    instance = bpy.data.objects.new("Things", None)
+    instance.instance_type = "COLLECTION"
+    instance.instance_collection = bpy.data.collections["Things"]
+    scene.collection.objects.link(instance)
+    bpy.ops.mesh.primitive_plane_add(size=30, location=(0, 8, 0), rotation=(math.pi / 2, 0, 0))
+    bpy.context.object.data.materials.append(textured("Sky", str(DIR / "textures/sky.png")))
+    save("linked.blend")
+
+
+def textured(name: str, path: str):
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    nodes = material.node_tree.nodes
+    texture = nodes.new("ShaderNodeTexImage")
+    texture.image = bpy.data.images.load(path)
+    emission = nodes.new("ShaderNodeEmission")
+    links = material.node_tree.links
+    links.new(texture.outputs["Color"], emission.inputs["Color"])
+    links.new(emission.outputs["Emission"], nodes["Material Output"].inputs["Surface"])
+    return material
+
+
+def without_camera() -> None:
+    scene = new()
+    bpy.data.objects.remove(scene.camera)
+    save("no_camera.blend")
+
+
+def denoised() -> None:
+    new().cycles.use_denoising = True
+    save("denoised.blend")
+
+
+def script() -> None:
+    """A file with a script that runs when it is opened, if it may."""
+    new(frames=1)
+    text = bpy.data.texts.new("escape.py")
+    text.write("import pathlib\npathlib.Path('/tmp/grange-escape').write_text('out')\n")
+    text.use_module = True
+    save("script.blend")
+
+
+for make in (turn, slow, skybox, passes, linked, without_camera, denoised, script):
+    make()

@@ -1,0 +1,210 @@
+//! A coordinator and agents as processes, in directories of their own, ended with the value.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::told::Told;
+use super::{eventually, program, signal};
+
+pub(crate) struct Farm {
+    home: TempDir,
+    coordinator: Option<Child>,
+    agents: Vec<(String, Child)>,
+    port: u16,
+}
+
+impl Farm {
+    /// A coordinator, and nobody else.
+    pub(crate) fn new() -> Self {
+        let mut farm =
+            Self { home: TempDir::new().unwrap(), coordinator: None, agents: Vec::new(), port: free_port() };
+        farm.start_coordinator();
+        farm
+    }
+
+    /// A farm of fake Blenders: agents called `names`, each with so many instances.
+    pub(crate) fn of_fakes(names: &[&str], instances: u16) -> Self {
+        let mut farm = Self::new();
+        for name in names {
+            farm.start_agent(name, &[program("fake-blender")], &["--instances", &instances.to_string()]);
+        }
+        farm.wait_for_agents(names.len());
+        farm
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn admin_identity(&self) -> PathBuf {
+        self.home().join("coordinator/admin")
+    }
+
+    pub(crate) fn start_coordinator(&mut self) {
+        let state = self.home().join("coordinator");
+        let child = Command::new(program("grange-coordinator"))
+            .args(["--farm", "test", "--agent-grace-s", "3", "--log", "debug"])
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .arg("--state-dir")
+            .arg(&state)
+            .stdin(Stdio::null())
+            .stdout(self.log("coordinator"))
+            .stderr(self.log("coordinator"))
+            .spawn()
+            .expect("the coordinator starts");
+        self.coordinator = Some(child);
+        eventually("the coordinator listens", || {
+            let answer = self.grange(&["jobs", "--json"]);
+            (answer.code == 0).then_some(())
+        });
+    }
+
+    /// Starts an agent that joins with a token of its own.
+    pub(crate) fn start_agent(&mut self, name: &str, blenders: &[PathBuf], args: &[&str]) {
+        let token = self.grange(&["token", "create", "--role", "agent"]).well();
+        self.start_agent_with(name, blenders, args, Some(token.trim()));
+    }
+
+    /// Starts an agent again that has joined before.
+    pub(crate) fn restart_agent(&mut self, name: &str, blenders: &[PathBuf], args: &[&str]) {
+        self.start_agent_with(name, blenders, args, None);
+    }
+
+    fn start_agent_with(&mut self, name: &str, blenders: &[PathBuf], args: &[&str], join: Option<&str>) {
+        let mut command = Command::new(program("grange-agent"));
+        command
+            .args(["--name", name, "--log", "debug"])
+            .args(args)
+            .arg("--state-dir")
+            .arg(self.home().join(name))
+            .stdin(Stdio::null())
+            .stdout(self.log(name))
+            .stderr(self.log(name));
+        if !blenders.is_empty() {
+            let list: Vec<String> = blenders.iter().map(|path| path.display().to_string()).collect();
+            command.args(["--blender", &list.join(",")]);
+        }
+        if let Some(join) = join {
+            command.env("GRANGE_JOIN", join);
+        }
+        self.agents.push((name.into(), command.spawn().expect("the agent starts")));
+    }
+
+    /// Waits until so many agents are online.
+    #[track_caller]
+    pub(crate) fn wait_for_agents(&mut self, count: usize) {
+        eventually(&format!("{count} agents online"), || {
+            for at in 0..self.agents.len() {
+                let (name, child) = &mut self.agents[at];
+                if let Some(status) = child.try_wait().unwrap() {
+                    let name = name.clone();
+                    panic!("agent {name} ended ({status}):\n{}", self.said(&name));
+                }
+            }
+            let agents = self.grange(&["agents", "--json"]).json();
+            let online = agents.as_array().unwrap().iter().filter(|agent| agent["state"] == "online");
+            (online.count() == count).then_some(())
+        });
+    }
+
+    /// `grange` as the farm's admin.
+    pub(crate) fn grange(&self, args: &[&str]) -> Told {
+        Told::by(&mut self.command(args))
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("grange"));
+        command.arg("--identity").arg(self.admin_identity()).args(args);
+        command
+    }
+
+    /// A job as `grange job --json` shows it.
+    #[track_caller]
+    pub(crate) fn job(&self, job: u64) -> Value {
+        self.grange(&["job", &job.to_string(), "--json"]).json()
+    }
+
+    /// Waits until the job is in this state.
+    #[track_caller]
+    pub(crate) fn wait_for_state(&self, job: u64, state: &str) -> Value {
+        eventually(&format!("job {job} is {state}"), || {
+            let detail = self.job(job);
+            (detail["job"]["state"] == state).then_some(detail)
+        })
+    }
+
+    pub(crate) fn agent_pid(&self, name: &str) -> u32 {
+        self.agents.iter().find(|(other, _)| other == name).expect("a known agent").1.id()
+    }
+
+    /// Kills an agent without warning.
+    pub(crate) fn kill_agent(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(other, _)| other == name).expect("a known agent");
+        let (_, mut child) = self.agents.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits until an agent that was told to stop has ended.
+    pub(crate) fn wait_for_end_of(&mut self, name: &str) -> std::process::ExitStatus {
+        let at = self.agents.iter().position(|(other, _)| other == name).expect("a known agent");
+        let (_, mut child) = self.agents.remove(at);
+        eventually("the agent ends", || child.try_wait().unwrap())
+    }
+
+    /// Kills the coordinator without warning.
+    pub(crate) fn kill_coordinator(&mut self) {
+        if let Some(mut child) = self.coordinator.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// What a process of the farm printed.
+    pub(crate) fn said(&self, name: &str) -> String {
+        fs::read_to_string(self.home().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    fn log(&self, name: &str) -> File {
+        let path = self.home().join(format!("{name}.log"));
+        File::options().append(true).create(true).open(path).expect("a log")
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        let children = self.agents.drain(..).map(|(_, child)| child).chain(self.coordinator.take());
+        for mut child in children {
+            // Twice: not to wait for what has begun.
+            signal(child.id(), "TERM");
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Farm {
+    #[expect(clippy::print_stderr, reason = "a failed test tells what its processes said")]
+    fn show_logs(&self) {
+        for entry in fs::read_dir(self.home()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(40).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                eprintln!("── {}\n{}", path.display(), tail.join("\n"));
+            }
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,55 @@
+//! Farms of real processes, for stories.
+
+pub(crate) mod farm;
+pub(crate) mod pictures;
+pub(crate) mod scenes;
+pub(crate) mod told;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A program of this workspace, as `cargo build --workspace --bins` leaves it beside the tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().expect("a test has a path");
+    let directory = tests.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let program = directory.join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: run the tests with `cargo xtask test`, which builds it",
+        program.display()
+    );
+    program
+}
+
+/// Waits until something is so, looking often; fails after a minute.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "this never came: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processes whose command line contains a text.
+pub(crate) fn processes(containing: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("there is a /proc");
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(containing))
+        .collect()
+}
+
+/// Sends a signal, such as `INT`, to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    assert!(sent.expect("there is a kill").success(), "no process {pid}");
+}

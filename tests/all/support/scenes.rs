@@ -1,0 +1,46 @@
+//! Scenes to render: real ones made by real Blenders, once per run of the tests, and fake ones.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use crate::runtimes::{blender, bpy_pythons};
+
+/// The scenes of `scenes/farm.py`, made by Debian's Blender.
+pub(crate) fn scenes() -> &'static Path {
+    static SCENES: OnceLock<TempDir> = OnceLock::new();
+    SCENES
+        .get_or_init(|| {
+            let dir = TempDir::new().unwrap();
+            let made = Command::new(blender())
+                .args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"])
+                .arg(script("farm.py"))
+                .arg("--")
+                .arg(dir.path())
+                .output()
+                .expect("Blender starts");
+            let said = String::from_utf8_lossy(&made.stdout);
+            assert!(made.status.success(), "the scenes could not be made: {said}");
+            dir
+        })
+        .path()
+}
+
+/// A scene that Blender 5.0 saved.
+pub(crate) fn scene_of_5_0(dir: &Path) -> PathBuf {
+    let (_, python) = bpy_pythons().pop().expect("5.0 is the last");
+    let path = dir.join("newer.blend");
+    let code = format!(
+        "import bpy, os, sys; bpy.ops.wm.save_as_mainfile(filepath={:?}); sys.stdout.flush(); os._exit(0)",
+        path.display().to_string()
+    );
+    let made = Command::new(python).args(["-c", &code]).output().expect("bpy starts");
+    assert!(path.exists(), "{}", String::from_utf8_lossy(&made.stderr));
+    path
+}
+
+pub(crate) fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("all/scenes").join(name)
+}
