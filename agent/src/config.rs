@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use grange_daemon::settings;
+use grange_protocol::job::Engine;
 use grange_protocol::shot::Label;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Settings {
     /// [default: what is found on the PATH and in /opt]
     #[arg(long, env = "GRANGE_BLENDER", value_name = "PATH", value_delimiter = ',')]
     pub blender: Option<Vec<PathBuf>>,
+    /// Engines to offer, such as cycles,eevee [default: those that can render here]
+    #[arg(long, env = "GRANGE_ENGINES", value_name = "ENGINES", value_delimiter = ',', value_parser = engine)]
+    pub engines: Option<Vec<Engine>>,
     /// Blenders that run at once: `auto`, or a number
     #[arg(long, env = "GRANGE_INSTANCES", value_name = "auto|N")]
     pub instances: Option<Instances>,
@@ -47,12 +51,17 @@ pub struct Settings {
     pub log: Option<String>,
 }
 
+/// Engines that come with Blender.
+pub const ALL_ENGINES: [Engine; 3] = [Engine::Cycles, Engine::Eevee, Engine::Workbench];
+
 /// Settings, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub name: Label,
     /// `None`: look for them.
     pub blender: Option<Vec<PathBuf>>,
+    /// Engines to try; those that work are offered.
+    pub engines: Vec<Engine>,
     pub instances: Instances,
     pub ahead: u8,
     pub sandbox: Mode,
@@ -72,6 +81,7 @@ impl Settings {
         Ok(Config {
             name: name.parse().with_context(|| format!("the host cannot be called `{name}`"))?,
             blender: merged.blender,
+            engines: merged.engines.unwrap_or_else(|| ALL_ENGINES.to_vec()),
             instances: merged.instances.unwrap_or_default(),
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
@@ -81,6 +91,15 @@ impl Settings {
             drain_s: merged.drain_s.unwrap_or(900),
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
+    }
+}
+
+fn engine(text: &str) -> Result<Engine, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "cycles" => Ok(Engine::Cycles),
+        "eevee" => Ok(Engine::Eevee),
+        "workbench" => Ok(Engine::Workbench),
+        _ => Err("cycles, eevee or workbench".into()),
     }
 }
 

@@ -33,6 +33,8 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// Facts between two snapshots.
 const SNAPSHOT_EVERY: u64 = 100_000;
 const HEARTBEAT_MS: u32 = 2_000;
+/// Jobs whose rate is remembered, the latest ones.
+const RATES_KEPT: usize = 1_000;
 
 /// Runs between two turns of the loop.
 pub(crate) type Look = Box<dyn FnOnce(&mut Farm) + Send>;
@@ -242,7 +244,8 @@ impl Farm {
                 self.core.handle(now, make(request));
             }
             Input::Look(look) => self.looks.push(look),
-            Input::AgentJoined { agent, link, hello } => {
+            Input::AgentJoined { agent, mut link, hello } => {
+                link.last_seen = now;
                 if let Some(old) = self.links.insert(agent, link) {
                     old.connection
                         .close(grange_transport::close_code::REPLACED, b"connected again");
@@ -411,7 +414,7 @@ impl Farm {
     fn publish(&mut self) {
         let changes = self.core.take_changes();
         let dirty = std::mem::take(&mut self.dirty);
-        self.forget_ended_jobs(&changes.jobs);
+        self.forget_the_past();
         if self.watchers.receiver_count() == 0 {
             return;
         }
@@ -443,14 +446,11 @@ impl Farm {
         }
     }
 
-    fn forget_ended_jobs(&mut self, changed: &BTreeSet<JobId>) {
+    fn forget_the_past(&mut self) {
         let leases = self.core.leases();
         self.progress.retain(|lease, _| leases.get(*lease).is_some());
-        for job in changed {
-            let ended = self.core.job_state(*job).is_none_or(|state| state.is_final());
-            if ended {
-                self.rates.remove(job);
-            }
+        while self.rates.len() > RATES_KEPT {
+            self.rates.pop_first();
         }
     }
 }

@@ -4,7 +4,7 @@ use grange_protocol::view::{
     AgentState, AgentView, FailureView, FarmView, JobDetail, JobProgress, JobState, JobView,
     StepView, TaskCounts, TaskProgressView, TaskView,
 };
-use grange_protocol::{AgentId, JobId, StepIndex, TaskIndex, TaskRef};
+use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::{Connection, Job, Phase};
 
 use crate::farm::Farm;
@@ -19,10 +19,9 @@ impl Farm {
 
     pub(crate) fn job_view(&self, id: JobId) -> Option<JobView> {
         let job = self.core.state().jobs.get(&id)?;
-        let (ended_at, failure) = match &job.phase {
-            Phase::Open | Phase::Paused => (None, None),
-            Phase::Completed { at } | Phase::Canceled { at } => (Some(*at), None),
-            Phase::Failed { at, reason } => (Some(*at), Some(reason.clone())),
+        let failure = match &job.phase {
+            Phase::Failed { reason, .. } => Some(reason.clone()),
+            _ => None,
         };
         Some(JobView {
             id,
@@ -33,7 +32,7 @@ impl Farm {
             priority: job.priority(),
             reason: failure.or_else(|| self.core.why_waiting(id)),
             submitted_at: job.submitted_at,
-            ended_at,
+            ended_at: ended_at(job),
             progress: self.job_progress(id, job),
         })
     }
@@ -180,7 +179,7 @@ impl Farm {
             })
             .sum();
         let done = job.frames_done as f64 + partial;
-        let now = self.now();
+        let now = ended_at(job).unwrap_or_else(|| self.now());
         let frames_per_minute = self.rates.get(&id).map_or(0.0, |rate| rate.per_minute(now));
         let ended = self.core.job_state(id) == Some(JobState::Completed);
         JobProgress {
@@ -197,6 +196,13 @@ impl Farm {
             outputs: job.outputs,
             output_bytes: job.output_bytes,
         }
+    }
+}
+
+fn ended_at(job: &Job) -> Option<Millis> {
+    match &job.phase {
+        Phase::Open | Phase::Paused => None,
+        Phase::Completed { at } | Phase::Canceled { at } | Phase::Failed { at, .. } => Some(*at),
     }
 }
 

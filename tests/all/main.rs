@@ -1,6 +1,17 @@
 //! Every test that needs more than one crate's code: real Blenders, real processes, real QUIC.
 //! One binary, because linking many is what makes a suite slow.
 
+mod assets;
 mod blend_files;
+mod daemons;
+mod faults;
+mod graph;
+mod mistakes;
+mod multi_host;
+mod outputs;
+mod render;
 mod runtimes;
+mod sandbox;
+mod shots;
+mod support;
 mod worker;

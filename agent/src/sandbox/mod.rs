@@ -91,7 +91,10 @@ impl Sandbox {
         }
         let path = find_program("bwrap").ok_or(SandboxError::Missing)?;
         let probe = Command::new(&path)
-            .args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"])
+            .args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"])
+            // The one program that is surely there.
+            .arg(&path)
+            .arg("--version")
             .stdin(Stdio::null())
             .output()
             .await

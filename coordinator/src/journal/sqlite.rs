@@ -67,7 +67,8 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(Duration::from_secs(10))
+            .disable_statement_logging();
         let mut writer = options.connect().await?;
         check_version(&mut writer).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut writer).await?;

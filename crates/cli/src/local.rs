@@ -9,6 +9,7 @@ use grange_agent::config::Config as AgentConfig;
 use grange_client::Farm;
 use grange_coordinator::{Config as CoordinatorConfig, Server};
 use grange_protocol::client::Role;
+use grange_protocol::job::Engine;
 use grange_protocol::join::JoinString;
 use grange_scheduler::Timing;
 use grange_transport::{Identity, enrol};
@@ -26,7 +27,8 @@ pub(crate) struct LocalFarm {
 }
 
 impl LocalFarm {
-    pub(crate) async fn start(args: &Render) -> anyhow::Result<Self> {
+    /// With the engines that the scene wants; trying others would only cost time.
+    pub(crate) async fn start(args: &Render, engines: Vec<Engine>) -> anyhow::Result<Self> {
         let home = home()?;
         let name = grange_agent::config::host_name();
         let server = Server::bind(CoordinatorConfig {
@@ -52,6 +54,7 @@ impl LocalFarm {
             state_dir: home.path().join("agent"),
             // One store for both: what the coordinator has, the agent need not fetch.
             store_dir: Some(home.path().join("coordinator").join("store")),
+            engines,
             cache_bytes: u64::MAX,
             drain_s: 0,
             log: String::new(),

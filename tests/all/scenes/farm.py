@@ -52,8 +52,8 @@ def turn() -> None:
 def slow() -> None:
     """A frame that takes long enough to be interrupted in its middle."""
     scene = new(frames=6)
-    scene.render.resolution_x, scene.render.resolution_y = 640, 360
-    scene.cycles.samples = 2048
+    scene.render.resolution_x, scene.render.resolution_y = 320, 180
+    scene.cycles.samples = 150
     save("slow.blend")
 
 

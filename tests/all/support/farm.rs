@@ -4,6 +4,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use grange_protocol::file::Blob;
+use grange_protocol::job::{Engine, Policy, RenderSettings, SceneNeeds};
+use grange_protocol::kinds::{Animation, Submission};
+use grange_protocol::manifest::ManifestEntry;
+use grange_protocol::shot::Label;
+use grange_protocol::{BlenderVersion, BlobHash, FrameSet, JobKind, Manifest, Shot, codec};
+use grange_transport::Identity;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,8 +27,12 @@ pub(crate) struct Farm {
 impl Farm {
     /// A coordinator, and nobody else.
     pub(crate) fn new() -> Self {
-        let mut farm =
-            Self { home: TempDir::new().unwrap(), coordinator: None, agents: Vec::new(), port: free_port() };
+        let mut farm = Self {
+            home: TempDir::new().unwrap(),
+            coordinator: None,
+            agents: Vec::new(),
+            port: free_port(),
+        };
         farm.start_coordinator();
         farm
     }
@@ -30,7 +41,11 @@ impl Farm {
     pub(crate) fn of_fakes(names: &[&str], instances: u16) -> Self {
         let mut farm = Self::new();
         for name in names {
-            farm.start_agent(name, &[program("fake-blender")], &["--instances", &instances.to_string()]);
+            farm.start_agent(
+                name,
+                &[program("fake-blender")],
+                &["--instances", &instances.to_string()],
+            );
         }
         farm.wait_for_agents(names.len());
         farm
@@ -74,7 +89,13 @@ impl Farm {
         self.start_agent_with(name, blenders, args, None);
     }
 
-    fn start_agent_with(&mut self, name: &str, blenders: &[PathBuf], args: &[&str], join: Option<&str>) {
+    fn start_agent_with(
+        &mut self,
+        name: &str,
+        blenders: &[PathBuf],
+        args: &[&str],
+        join: Option<&str>,
+    ) {
         let mut command = Command::new(program("grange-agent"));
         command
             .args(["--name", name, "--log", "debug"])
@@ -85,7 +106,8 @@ impl Farm {
             .stdout(self.log(name))
             .stderr(self.log(name));
         if !blenders.is_empty() {
-            let list: Vec<String> = blenders.iter().map(|path| path.display().to_string()).collect();
+            let list: Vec<String> =
+                blenders.iter().map(|path| path.display().to_string()).collect();
             command.args(["--blender", &list.join(",")]);
         }
         if let Some(join) = join {
@@ -106,7 +128,8 @@ impl Farm {
                 }
             }
             let agents = self.grange(&["agents", "--json"]).json();
-            let online = agents.as_array().unwrap().iter().filter(|agent| agent["state"] == "online");
+            let online =
+                agents.as_array().unwrap().iter().filter(|agent| agent["state"] == "online");
             (online.count() == count).then_some(())
         });
     }
@@ -172,6 +195,83 @@ impl Farm {
     fn log(&self, name: &str) -> File {
         let path = self.home().join(format!("{name}.log"));
         File::options().append(true).create(true).open(path).expect("a log")
+    }
+}
+
+/// A job of a scene for fake Blenders.
+pub(crate) struct FakeJob {
+    /// What the fake does, in TOML; see `fake-blender.rs`.
+    pub(crate) scene: String,
+    pub(crate) frames: i32,
+    pub(crate) chunk: u32,
+    pub(crate) priority: u8,
+    pub(crate) policy: Policy,
+}
+
+impl FakeJob {
+    pub(crate) fn new(scene: &str, frames: i32) -> Self {
+        Self { scene: scene.into(), frames, chunk: 1, priority: 50, policy: Policy::default() }
+    }
+
+    fn animation(&self) -> Animation {
+        Animation {
+            blend: "/project/fake.blend".parse().unwrap(),
+            needs: SceneNeeds {
+                saved_by: BlenderVersion::new(4, 2),
+                engines: [Engine::Cycles].into(),
+                denoiser: false,
+            },
+            settings: RenderSettings::default(),
+            chunk: self.chunk,
+            shot: Shot {
+                name: Label::default(),
+                scene: None,
+                view_layer: None,
+                camera: None,
+                frames: FrameSet::range(1, self.frames, 1).unwrap(),
+                resolution: None,
+                samples: None,
+                output: "####".parse().unwrap(),
+                extras: None,
+            },
+            preview: None,
+        }
+    }
+}
+
+impl Farm {
+    /// Submits a job for fake Blenders; returns its number.
+    pub(crate) fn submit_fake(&self, job: &FakeJob) -> u64 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let job = runtime.block_on(async {
+            let farm = self.client().await;
+            let put = async |bytes: Vec<u8>| {
+                let blob = Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 };
+                farm.put_bytes(blob, bytes).await.unwrap();
+                blob
+            };
+            let animation = job.animation();
+            let scene = put(job.scene.clone().into_bytes()).await;
+            let entry =
+                ManifestEntry { path: animation.blend.clone(), blob: scene.hash, len: scene.len };
+            let manifest = put(codec::encode(&Manifest::new(vec![entry]).unwrap()).unwrap()).await;
+            let submission = Submission {
+                name: "fake.blend".parse().unwrap(),
+                priority: job.priority.to_string().parse().unwrap(),
+                policy: job.policy,
+                manifest: Some(manifest.hash),
+                queue_anyway: true,
+                kind: JobKind::Animation(animation),
+            };
+            farm.submit(submission).await.unwrap()
+        });
+        job.0.into()
+    }
+
+    /// The farm as a program sees it.
+    pub(crate) async fn client(&self) -> grange_client::Farm {
+        let identity = Identity::load(&self.admin_identity()).unwrap();
+        grange_client::Farm::connect(&identity).await.unwrap()
     }
 }
 

@@ -13,6 +13,7 @@ use grange_client::Farm;
 use grange_protocol::JobId;
 use grange_protocol::client::JobAction;
 use grange_transport::Identity;
+use tokio::sync::OnceCell;
 
 use crate::args::{Cli, Command, Token};
 use crate::exit::Ending;
@@ -21,36 +22,48 @@ use crate::exit::Ending;
 pub(crate) struct Session {
     pub(crate) json: bool,
     identity: Option<PathBuf>,
+    farm: OnceCell<Farm>,
 }
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Ending> {
-    let session = Session { json: cli.json, identity: cli.identity };
-    match cli.command {
-        Command::Render(args) => render::run(&session, *args).await,
-        Command::Submit(args) => submit::run(&session, *args).await,
-        Command::Jobs => jobs::list(&session).await,
-        Command::Job(args) => jobs::show(&session, JobId(args.job)).await,
-        Command::Watch(args) => watch::watch(&session, args.job.map(JobId)).await,
-        Command::Fetch(args) => watch::fetch(&session, args).await,
-        Command::Cancel(args) => jobs::act(&session, &args.jobs, JobAction::Cancel).await,
-        Command::Pause(args) => jobs::act(&session, &args.jobs, JobAction::Pause).await,
-        Command::Resume(args) => jobs::act(&session, &args.jobs, JobAction::Resume).await,
-        Command::Retry(args) => jobs::act(&session, &args.jobs, JobAction::Retry).await,
+    let session = Session { json: cli.json, identity: cli.identity, farm: OnceCell::new() };
+    let ending = dispatch(&session, cli.command).await;
+    if let Some(farm) = session.farm.get() {
+        farm.close().await;
+    }
+    ending
+}
+
+async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending> {
+    match command {
+        Command::Render(args) => render::run(session, *args).await,
+        Command::Submit(args) => submit::run(session, *args).await,
+        Command::Jobs => jobs::list(session).await,
+        Command::Job(args) => jobs::show(session, JobId(args.job)).await,
+        Command::Watch(args) => watch::watch(session, args.job.map(JobId)).await,
+        Command::Fetch(args) => watch::fetch(session, args).await,
+        Command::Cancel(args) => jobs::act(session, &args.jobs, JobAction::Cancel).await,
+        Command::Pause(args) => jobs::act(session, &args.jobs, JobAction::Pause).await,
+        Command::Resume(args) => jobs::act(session, &args.jobs, JobAction::Resume).await,
+        Command::Retry(args) => jobs::act(session, &args.jobs, JobAction::Retry).await,
         Command::Priority(args) => {
-            jobs::act(&session, &[args.job], JobAction::SetPriority(args.priority)).await
+            jobs::act(session, &[args.job], JobAction::SetPriority(args.priority)).await
         }
-        Command::Agents => members::agents(&session).await,
-        Command::Logs(args) => jobs::logs(&session, args).await,
-        Command::Token(Token::Create(args)) => members::create_token(&session, args).await,
-        Command::Join(args) => members::join(&session, args).await,
+        Command::Agents => members::agents(session).await,
+        Command::Logs(args) => jobs::logs(session, args).await,
+        Command::Token(Token::Create(args)) => members::create_token(session, args).await,
+        Command::Join(args) => members::join(session, args).await,
     }
 }
 
 impl Session {
     /// The farm, as the identity of this session.
     pub(crate) async fn farm(&self) -> anyhow::Result<Farm> {
-        let identity = Identity::load(&self.identity_dir()?)?;
-        Ok(Farm::connect(&identity).await?)
+        let connect = async {
+            let identity = Identity::load(&self.identity_dir()?)?;
+            anyhow::Ok(Farm::connect(&identity).await?)
+        };
+        Ok(self.farm.get_or_try_init(|| connect).await?.clone())
     }
 
     pub(crate) fn identity_dir(&self) -> anyhow::Result<PathBuf> {

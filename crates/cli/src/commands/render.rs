@@ -1,5 +1,6 @@
 //! One machine, nothing configured: a whole farm in this process.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
@@ -47,8 +48,10 @@ pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Endin
         }
     }
     let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
+    let engines = opened.summary.scenes.iter().map(|scene| scene.engine.clone());
+    let engines = engines.collect::<BTreeSet<_>>().into_iter().collect();
     let local = tokio::select! {
-        local = LocalFarm::start(&args) => local?,
+        local = LocalFarm::start(&args, engines) => local?,
         interrupted = interrupt() => return interrupted,
     };
     let farm = local.farm().clone();
