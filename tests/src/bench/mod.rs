@@ -2,6 +2,10 @@
 //! figures and returns them as name → number; `docs/performance.md` keeps them with the command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a terminal program")]
 
+mod bare;
+mod dispatch;
+mod processes;
+mod return_path;
 mod scale;
 
 use std::collections::BTreeMap;
@@ -16,7 +20,8 @@ pub type Figures = BTreeMap<String, f64>;
 
 type Benchmark = fn() -> anyhow::Result<Figures>;
 
-const BENCHMARKS: &[(&str, Benchmark)] = &[("scale", scale::run)];
+const BENCHMARKS: &[(&str, Benchmark)] =
+    &[("dispatch", dispatch::run), ("return-path", return_path::run), ("scale", scale::run)];
 
 #[derive(Parser)]
 struct Args {
@@ -25,6 +30,9 @@ struct Args {
     /// Write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Be the receiver of the bare sender, writing to this directory
+    #[arg(long, hide = true)]
+    bare_receiver: Option<PathBuf>,
 }
 
 pub fn main() -> ExitCode {
@@ -38,6 +46,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(out) = &args.bare_receiver {
+        return bare::receive(out);
+    }
     let known = || BENCHMARKS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     for name in &args.names {
         let exists = BENCHMARKS.iter().any(|(known, _)| known == name);
