@@ -183,7 +183,7 @@ async fn find_runtimes(
             let cell = Cell::of(launch.clone(), vec![run.clone()], tmp.clone(), None);
             sandbox.command(&cell)
         };
-        match runtime::probe(&candidate, &run, jail).await {
+        match runtime::probe(&candidate, &config.engines, &run, jail).await {
             Ok(runtime) => runtimes.push(runtime),
             Err(error) if named.is_empty() => {
                 tracing::warn!("{error}");

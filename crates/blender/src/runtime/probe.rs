@@ -34,15 +34,17 @@ pub enum ProbeError {
     RunDir { run_dir: PathBuf, source: io::Error },
 }
 
-/// Starts a candidate, in the jail that instances will have, and tries its engines. `run_dir` is
-/// a directory for this alone, which the caller removes. Takes seconds.
+/// Starts a candidate, in the jail that instances will have, and tries `engines`, of which the
+/// runtime offers those that render. `run_dir` is a directory for this alone, which the caller
+/// removes. Takes seconds, most of them for EEVEE on a host without a GPU.
 pub async fn probe(
     candidate: &Candidate,
+    engines: &[Engine],
     run_dir: &Path,
     jail: impl Fn(&Launch) -> Command,
 ) -> Result<Runtime, ProbeError> {
     let program = identify(&candidate.program).await?;
-    let mut untried = VecDeque::from([Engine::Cycles, Engine::Eevee, Engine::Workbench]);
+    let mut untried: VecDeque<Engine> = engines.iter().cloned().collect();
     let (hello, mut engines) = {
         let (instance, events) = start(&program, run_dir, &jail).await?;
         let engines = try_engines(&instance, events, run_dir, &mut untried).await;

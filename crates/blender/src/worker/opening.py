@@ -23,12 +23,15 @@ def open_file(path: str, allow_missing: bool) -> tuple[float, list[str]]:
     begun = time.monotonic()
     # Whatever goes wrong from here on, nothing of the file before is left to be rendered.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    failed = None
     try:
         bpy.ops.wm.open_mainfile(filepath=path, load_ui=False, use_scripts=False)
     except RuntimeError as error:
-        raise Refused("scene", f"`{path}` does not open: {explain(error)}") from None
+        failed = error
+    # What Blender reports while it opens a file, a missing library for one, is raised as well.
     if not bpy.data.filepath or not os.path.samefile(bpy.data.filepath, path):
-        raise Refused("scene", f"`{path}` does not open, and Blender does not say why")
+        why = explain(failed) if failed else "Blender does not say why"
+        raise Refused("scene", f"`{path}` does not open: {why}")
     refuse_newer(path)
     missing = missing_links()
     if missing and not allow_missing:

@@ -51,6 +51,8 @@ class Renderer:
         bpy.app.handlers.render_cancel.append(on_cancel)
 
     def _on_stats(self, stats: Any) -> None:
+        if self._render is None:
+            return  # An engine that is probed reports too, and nobody waits for it.
         now = time.monotonic()
         if isinstance(stats, str) and now - self._stats_sent >= STATS_EVERY_S:
             self._stats_sent = now
