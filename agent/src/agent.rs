@@ -12,7 +12,7 @@ use grange_protocol::agent::AgentHello;
 use grange_protocol::client::Role;
 use grange_store::Store;
 use grange_transport::{Endpoint, Identity};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
@@ -33,6 +33,20 @@ pub struct Agent {
     wishes: mpsc::Sender<Wish>,
     task: JoinHandle<anyhow::Result<()>>,
     hello: AgentHello,
+}
+
+/// Tells whether an agent's loop turns.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    wishes: mpsc::Sender<Wish>,
+}
+
+impl Pulse {
+    /// True as soon as the loop has answered; never if it is stuck.
+    pub async fn beats(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.wishes.send(Wish::Answer(reply)).await.is_ok() && answer.await.is_ok()
+    }
 }
 
 impl Agent {
@@ -117,6 +131,11 @@ impl Agent {
     /// What it told the farm of itself.
     pub fn hello(&self) -> &AgentHello {
         &self.hello
+    }
+
+    /// For a watchdog.
+    pub fn pulse(&self) -> Pulse {
+        Pulse { wishes: self.wishes.clone() }
     }
 
     /// Lets what has begun finish, gives the rest back, takes nothing new. Then it ends.

@@ -48,10 +48,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tracing::info!("{}: {} instances, {} MiB", device.name, device.slots, device.memory_mib);
     }
     notify::ready(&format!("rendering for farm {farm}"));
+    let pulse = agent.pulse();
     tokio::select! {
         ended = agent.ended() => return ended,
         () = signals.next() => {}
-        () = notify::watchdog(|| async { true }) => {}
+        () = notify::watchdog(|| pulse.beats()) => {}
     }
     tracing::info!("finishing what has begun (at most {drain_s} s); stop again to stop at once");
     notify::stopping("finishing what has begun");

@@ -20,4 +20,4 @@ mod shell;
 mod supply;
 mod work;
 
-pub use agent::Agent;
+pub use agent::{Agent, Pulse};

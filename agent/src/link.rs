@@ -48,7 +48,9 @@ impl Link {
         let mut pause = FIRST_PAUSE;
         loop {
             let ended = self.live().await;
-            self.connection.send_replace(None);
+            if self.connection.send_replace(None).is_some() {
+                pause = FIRST_PAUSE;
+            }
             match ended {
                 Ended::Stopped => break,
                 Ended::Rejected(error) => {

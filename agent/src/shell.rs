@@ -8,7 +8,7 @@ use grange_daemon::clock::Clock;
 use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent, ToAgent};
 use grange_protocol::{LeaseId, Millis};
 use grange_transport::Connection;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::core::{Command, Core, Event, Frame};
@@ -32,6 +32,8 @@ pub(crate) enum Wish {
     Drain,
     /// Stop everything and end.
     Stop,
+    /// Say that the loop turns.
+    Answer(oneshot::Sender<()>),
 }
 
 /// All that the loop owns.
@@ -86,6 +88,10 @@ impl Shell {
                         Next::GoOn
                     }
                     Wish::Stop => Next::End(Ok(())),
+                    Wish::Answer(reply) => {
+                        let _ = reply.send(());
+                        Next::GoOn
+                    }
                 },
                 () = sleep_until(deadline) => {
                     self.handle(Event::Tick);

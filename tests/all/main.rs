@@ -6,6 +6,7 @@ mod blend_files;
 mod daemons;
 mod faults;
 mod graph;
+mod hostile;
 mod mistakes;
 mod multi_host;
 mod outputs;

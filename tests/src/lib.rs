@@ -2,3 +2,4 @@
 //! part of the product.
 
 pub mod bench;
+pub mod puppet;

@@ -6,6 +6,7 @@ mod display;
 mod exit;
 mod follow;
 mod local;
+mod missing;
 mod print;
 mod scene;
 

@@ -223,19 +223,18 @@ pub fn read_shots(path: &Path) -> Result<Vec<ShotRequest>, RequestError> {
     Ok(file.shot)
 }
 
-/// The pictures of an animation that a folder should have, by frame. A scene that is set to a movie
-/// gets numbered PNGs.
+/// The pictures of a shot that a folder should have, by frame. A scene that is set to a movie gets
+/// PNGs.
 pub fn pictures_of(
     summary: &Summary,
-    animation: &Animation,
+    shot: &Shot,
     frame: i32,
 ) -> Result<Vec<OutputName>, RequestError> {
-    let scene = scene_of(summary, animation.shot.scene.as_ref().map(Label::as_str))?;
-    let pattern = animation.shot.output.numbered();
+    let scene = scene_of(summary, shot.scene.as_ref().map(Label::as_str))?;
     if scene.output.format.is_movie {
-        return Ok(vec![format!("{}.png", pattern.expand(frame)).parse()?]);
+        return Ok(vec![format!("{}.png", shot.output.expand(frame)).parse()?]);
     }
-    Ok(scene.output.pictures(&pattern, frame)?)
+    Ok(scene.output.pictures(&shot.output, frame)?)
 }
 
 fn scene_of<'a>(

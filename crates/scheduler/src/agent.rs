@@ -1,6 +1,7 @@
 //! What the core knows of an agent: volatile, told by the agent each time it joins.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use grange_protocol::agent::{AgentHello, RuntimeInfo};
 use grange_protocol::job::{DeviceRequest, Engine, Needs, SceneNeeds, Work};
@@ -181,51 +182,85 @@ fn device_request(work: &Work) -> DeviceRequest {
     }
 }
 
-/// What the farm lacks for some work, as the end of a sentence, from what its agents have.
-pub(crate) fn lacking<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) -> String {
-    let agents: Vec<&Agent> = agents.collect();
-    match work.needs() {
-        Needs::Ffmpeg => "no agent that is online has ffmpeg".into(),
-        Needs::Nothing => "no agent that is online has a device for it".into(),
-        Needs::Blender(needs) => {
-            let runtimes = || agents.iter().flat_map(|agent| &agent.hello.runtimes);
-            let newest = runtimes().map(|runtime| runtime.version).max();
-            let able = runtimes().any(|runtime| runtime.version.can_open(needs.saved_by));
-            match newest {
-                None => "no agent that is online has a Blender".into(),
-                Some(newest) if !able => format!(
-                    "the file was saved by Blender {}, and the newest Blender on the agents that are \
-                     online is {newest}",
-                    needs.saved_by
-                ),
-                Some(_) => lacking_features(needs, runtimes()),
-            }
-        }
+/// What the farm lacks for some work.
+pub(crate) struct Lack {
+    fact: String,
+    /// What its people can do about it.
+    advice: String,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.fact, self.advice)
     }
 }
 
-/// What is lacking although some runtime could open the file.
-fn lacking_features<'a>(
-    needs: &SceneNeeds,
-    runtimes: impl Iterator<Item = &'a RuntimeInfo>,
-) -> String {
-    let able: Vec<&RuntimeInfo> =
-        runtimes.filter(|runtime| runtime.version.can_open(needs.saved_by)).collect();
-    let has = |engine: &Engine| able.iter().any(|runtime| runtime.engines.contains(engine));
-    let engines: Vec<String> =
-        needs.engines.iter().filter(|engine| !has(engine)).map(ToString::to_string).collect();
-    if !engines.is_empty() {
-        return format!("no agent that is online can render with {}", engines.join(" and "));
+impl Lack {
+    fn new(fact: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { fact: fact.into(), advice: advice.into() }
     }
-    if needs.denoiser && !able.iter().any(|runtime| runtime.denoiser) {
-        let versions: BTreeSet<&str> =
-            able.iter().map(|runtime| runtime.full_version.as_str()).collect();
-        let versions: Vec<&str> = versions.into_iter().collect();
-        return format!(
-            "the scene is denoised, and Blender {} on the agents that are online was built without \
-             the denoiser (use a Blender from blender.org there, or submit with --allow-no-denoiser)",
-            versions.join(" and ")
-        );
+
+    /// Judged from what the agents have that are online, of which none fits.
+    pub(crate) fn of<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) -> Self {
+        match work.needs() {
+            Needs::Ffmpeg => {
+                Self::new("no agent that is online has ffmpeg", "install it on a host")
+            }
+            Needs::Nothing => Self::new(
+                "no agent that is online has a device for it",
+                "start an agent on a host that has one",
+            ),
+            Needs::Blender(needs) => {
+                Self::of_runtimes(needs, agents.flat_map(|agent| &agent.hello.runtimes))
+            }
+        }
     }
-    "no agent that is online has a Blender, its engine and a device for it together".into()
+
+    fn of_runtimes<'a>(
+        needs: &SceneNeeds,
+        runtimes: impl Iterator<Item = &'a RuntimeInfo>,
+    ) -> Self {
+        let runtimes: Vec<&RuntimeInfo> = runtimes.collect();
+        let Some(newest) = runtimes.iter().map(|runtime| runtime.version).max() else {
+            return Self::new("no agent that is online has a Blender", "install one on a host");
+        };
+        let saved_by = needs.saved_by;
+        let able: Vec<&RuntimeInfo> =
+            runtimes.into_iter().filter(|runtime| runtime.version.can_open(saved_by)).collect();
+        if able.is_empty() {
+            return Self::new(
+                format!(
+                    "the file was saved by Blender {saved_by}, and the newest Blender on the \
+                     agents that are online is {newest}"
+                ),
+                format!("install Blender {saved_by} on a host"),
+            );
+        }
+        let has = |engine: &Engine| able.iter().any(|runtime| runtime.engines.contains(engine));
+        let engines: Vec<String> =
+            needs.engines.iter().filter(|engine| !has(engine)).map(ToString::to_string).collect();
+        if !engines.is_empty() {
+            return Self::new(
+                format!("no agent that is online can render with {}", engines.join(" and ")),
+                "start an agent on a host that can, or choose another engine",
+            );
+        }
+        if needs.denoiser && !able.iter().any(|runtime| runtime.denoiser) {
+            let versions: BTreeSet<&str> =
+                able.iter().map(|runtime| runtime.full_version.as_str()).collect();
+            let versions: Vec<&str> = versions.into_iter().collect();
+            return Self::new(
+                format!(
+                    "the scene is denoised, and Blender {} on the agents that are online was \
+                     built without the denoiser",
+                    versions.join(" and ")
+                ),
+                "use a Blender from blender.org there, or pass --allow-no-denoiser",
+            );
+        }
+        Self::new(
+            "no agent that is online has a Blender, its engine and a device for it together",
+            "start an agent on a host that has",
+        )
+    }
 }

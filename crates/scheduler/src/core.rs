@@ -10,7 +10,7 @@ use grange_protocol::{
     TaskRef,
 };
 
-use crate::agent::{Agent, Connection, lacking};
+use crate::agent::{Agent, Connection, Lack};
 use crate::command::{Answer, Changes, Command};
 use crate::event::{Event, RequestId};
 use crate::fact::{Fact, Recorded};
@@ -232,7 +232,7 @@ impl Core {
         let work = &job.spec.step(step)?.work;
         let fitting = || self.online().filter(|(_, agent)| agent.fits(work));
         if fitting().next().is_none() {
-            return Some(lacking(work, self.online().map(|(_, agent)| agent)));
+            return Some(Lack::of(work, self.online().map(|(_, agent)| agent)).to_string());
         }
         if fitting().all(|(id, _)| job.blocked.contains(id)) {
             return Some(
@@ -321,12 +321,8 @@ impl Core {
             .iter()
             .filter(|step| !step.optional)
             .find(|step| !self.online().any(|(_, agent)| agent.fits(&step.work)))?;
-        let lacking = lacking(&step.work, self.online().map(|(_, agent)| agent));
-        let message = format!(
-            "`{}` cannot be rendered: {lacking}; install it on a host, or submit with --queue-anyway \
-             to wait for one that has it",
-            spec.name
-        );
+        let lack = Lack::of(&step.work, self.online().map(|(_, agent)| agent));
+        let message = format!("`{}` cannot be rendered: {lack}", spec.name);
         Some(Refusal::new(RefusalCode::NoAgentFits, message))
     }
 

@@ -5,7 +5,7 @@ use grange_protocol::client::Role;
 use grange_protocol::file::Output;
 use grange_protocol::{AgentId, JobId, LeaseId, Refusal, RefusalCode, StepIndex, TaskRef};
 
-use crate::agent::{Agent, Connection, DeviceBook};
+use crate::agent::{Agent, Connection, DeviceBook, Lack};
 use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::fact::Fact;
@@ -242,7 +242,7 @@ impl Core {
         let nobody = self.online().next().is_some()
             && !self.online().any(|(_, agent)| agent.fits(&spec.work));
         (job.is_unlocked(index) && nobody && self.running(id, index) == 0)
-            .then(|| crate::agent::lacking(&spec.work, self.online().map(|(_, agent)| agent)))
+            .then(|| Lack::of(&spec.work, self.online().map(|(_, agent)| agent)).to_string())
     }
 
     /// Why the job has failed, if it has: too many tasks failed, or some did and nothing is left.

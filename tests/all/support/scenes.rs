@@ -33,7 +33,9 @@ pub(crate) fn scene_of_5_0(dir: &Path) -> PathBuf {
     let (_, python) = bpy_pythons().pop().expect("5.0 is the last");
     let path = dir.join("newer.blend");
     let code = format!(
-        "import bpy, os, sys; bpy.ops.wm.save_as_mainfile(filepath={:?}); sys.stdout.flush(); os._exit(0)",
+        "import bpy, os, sys; scene = bpy.context.scene; scene.render.engine = 'CYCLES'; \
+         scene.cycles.samples = 4; scene.render.resolution_percentage = 5; \
+         bpy.ops.wm.save_as_mainfile(filepath={:?}); sys.stdout.flush(); os._exit(0)",
         path.display().to_string()
     );
     let made = Command::new(python).args(["-c", &code]).output().expect("bpy starts");

@@ -4,13 +4,11 @@
 use std::time::{Duration, Instant};
 
 use grange_client::Farm as Client;
-use grange_protocol::job::Policy;
-use grange_protocol::kinds::{Noop, Submission};
 use grange_protocol::view::JobState;
-use grange_protocol::{JobKind, Priority};
 
 use super::processes::Farm;
 use super::{Figures, median};
+use crate::puppet::submit_noop;
 
 const AGENTS: usize = 4;
 const INSTANCES: u16 = 128;
@@ -62,15 +60,7 @@ async fn measure() -> anyhow::Result<Figures> {
 /// From the submission to the notice that the job is completed.
 async fn run_job(client: &Client, tasks: u32) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let submission = Submission {
-        name: "noop".parse()?,
-        priority: Priority::DEFAULT,
-        policy: Policy::default(),
-        manifest: None,
-        queue_anyway: false,
-        kind: JobKind::Noop(Noop { tasks, millis: 0 }),
-    };
-    let job = client.submit(submission).await?;
+    let job = submit_noop(client, tasks).await?;
     // Asking now and then is cheaper than watching a hundred thousand changes.
     loop {
         let state = client.job(job).await?.job.state;

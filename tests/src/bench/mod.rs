@@ -7,6 +7,7 @@ mod dispatch;
 mod processes;
 mod return_path;
 mod scale;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,8 +21,12 @@ pub type Figures = BTreeMap<String, f64>;
 
 type Benchmark = fn() -> anyhow::Result<Figures>;
 
-const BENCHMARKS: &[(&str, Benchmark)] =
-    &[("dispatch", dispatch::run), ("return-path", return_path::run), ("scale", scale::run)];
+const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("dispatch", dispatch::run),
+    ("warm", warm::run),
+    ("return-path", return_path::run),
+    ("scale", scale::run),
+];
 
 #[derive(Parser)]
 struct Args {

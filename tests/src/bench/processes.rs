@@ -47,10 +47,6 @@ impl Farm {
         Ok(Identity::load(&self.home.path().join("coordinator/admin"))?)
     }
 
-    pub(crate) fn home(&self) -> &Path {
-        self.home.path()
-    }
-
     pub(crate) async fn client(&self) -> anyhow::Result<grange_client::Farm> {
         Ok(grange_client::Farm::connect(&self.admin()?).await?)
     }

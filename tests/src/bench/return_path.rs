@@ -17,15 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use grange_protocol::agent::{AgentHello, DeviceInfo, DeviceKind, ToAgent, Welcome};
-use grange_protocol::client::Role;
+use grange_protocol::BlobHash;
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
-use grange_protocol::job::Policy;
-use grange_protocol::join::JoinString;
-use grange_protocol::kinds::{Noop, Submission};
-use grange_protocol::stream::Open;
-use grange_protocol::{BlobHash, JobKind, LeaseId, Priority, TaskRef};
-use grange_transport::{Connection, Endpoint, enrol, exchange};
+use grange_transport::exchange;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -33,6 +27,7 @@ use tokio::task::JoinSet;
 use super::bare;
 use super::processes::{Farm, cpu_s, disk};
 use super::{Figures, median};
+use crate::puppet::{Puppet, submit_noop};
 
 const ROUNDS: usize = 5;
 const STREAMS: usize = 16;
@@ -122,7 +117,12 @@ impl Files {
 
 async fn by_grange(files: &Files) -> anyhow::Result<Cost> {
     let farm = Farm::start()?;
-    let (connection, lease, task) = lease(&farm).await?;
+    let client = farm.client().await?;
+    let mut agent = Puppet::join(&client).await?;
+    submit_noop(&client, 1).await?;
+    client.close().await;
+    let (lease, task) = agent.assigned().await?;
+    let connection = agent.connection.clone();
     let (before_own, before_other) = (cpu_s(std::process::id())?, farm.coordinator_cpu_s()?);
     let began = Instant::now();
     let permits = Arc::new(Semaphore::new(STREAMS));
@@ -155,51 +155,6 @@ async fn hashed(path: &Path) -> anyhow::Result<Blob> {
         Ok(Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 })
     })
     .await?
-}
-
-/// Joins as an agent and takes a task, whose lease allows to commit outputs.
-async fn lease(farm: &Farm) -> anyhow::Result<(Connection, LeaseId, TaskRef)> {
-    let client = farm.client().await?;
-    let token = client.create_token(Role::Agent, Duration::from_secs(60)).await?;
-    let join: JoinString = token.join.parse()?;
-    let identity = enrol::join(&join, "bench".parse()?).await?;
-    let connection = Endpoint::new(&identity)?.connect().await?;
-    let device = DeviceInfo {
-        id: "cpu".parse()?,
-        name: "cpu".parse()?,
-        kind: DeviceKind::Cpu,
-        memory_mib: 0,
-        slots: 1,
-    };
-    let hello = AgentHello {
-        name: "bench".parse()?,
-        software: String::new(),
-        runtimes: Vec::new(),
-        devices: vec![device],
-        ffmpeg: false,
-        ahead: 0,
-        holding: Vec::new(),
-    };
-    let (sender, mut receiver) =
-        exchange::listen::<Welcome>(&connection, &Open::Control(Box::new(hello))).await?;
-    receiver.expect().await?;
-    let submission = Submission {
-        name: "return path".parse()?,
-        priority: Priority::DEFAULT,
-        policy: Policy::default(),
-        manifest: None,
-        queue_anyway: true,
-        kind: JobKind::Noop(Noop { tasks: 1, millis: 0 }),
-    };
-    client.submit(submission).await?;
-    client.close().await;
-    let mut receiver = receiver.retype::<ToAgent>();
-    let ToAgent::Assign(assignment) = receiver.expect().await? else {
-        anyhow::bail!("no assignment came")
-    };
-    // The control stream lives as long as the process: the agent stays online.
-    std::mem::forget((sender, receiver));
-    Ok((connection, assignment.lease, assignment.task))
 }
 
 async fn by_bare_quinn(files: &Files) -> anyhow::Result<Cost> {

@@ -1,16 +1,14 @@
 //! One machine, nothing configured: a whole farm in this process.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use anyhow::Context;
-use grange_blender::verify::verify;
-use grange_client::{Farm, Folder, request};
+use grange_client::{Farm, Folder};
+use grange_protocol::JobId;
 use grange_protocol::client::JobAction;
 use grange_protocol::job::Policy;
-use grange_protocol::kinds::{Animation, Submission};
+use grange_protocol::kinds::Submission;
 use grange_protocol::view::JobState;
-use grange_protocol::{FrameSet, JobId, JobKind};
 
 use super::Session;
 use crate::args::Render;
@@ -18,33 +16,22 @@ use crate::display::Display;
 use crate::exit::{CANCELED, Ending};
 use crate::follow::Follow;
 use crate::local::LocalFarm;
+use crate::missing::{Count, leave_out_what_is_there};
 use crate::print;
-use crate::scene::Opened;
 
 pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Ending> {
     let opened = args.scene.open()?;
     let mut kind = opened.kind(&args.scene, args.preview)?;
     let folder = Folder::open(&args.output)?;
-    if !args.overwrite
-        && let JobKind::Animation(animation) = &mut kind
-    {
-        let frames = animation.shot.frames.clone();
-        match missing_frames(&opened, animation, folder.path())? {
-            None => {
-                print::note(&format!(
-                    "all {} frames are in {} already",
-                    frames.len(),
-                    folder.path().display()
-                ));
-                return Ok(Ending::Done);
-            }
-            Some(missing) => {
-                if missing.len() < frames.len() {
-                    let there = frames.len() - missing.len();
-                    print::note(&format!("{there} of {} frames are there already", frames.len()));
-                }
-                animation.shot.frames = missing;
-            }
+    if !args.overwrite {
+        let Count { wanted, there } =
+            leave_out_what_is_there(&mut kind, &opened.summary, folder.path())?;
+        if there == wanted {
+            print::note(&format!("all {wanted} frames are in {} already", folder.path().display()));
+            return Ok(Ending::Done);
+        }
+        if there > 0 {
+            print::note(&format!("{there} of {wanted} frames are there already"));
         }
     }
     let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
@@ -122,22 +109,4 @@ fn die_on_the_next_interrupt() {
             std::process::exit(i32::from(CANCELED));
         }
     });
-}
-
-/// The frames whose pictures are not all in the folder, whole; `None` if all are.
-fn missing_frames(
-    opened: &Opened,
-    animation: &Animation,
-    folder: &Path,
-) -> anyhow::Result<Option<FrameSet>> {
-    let mut missing = Vec::new();
-    for frame in animation.shot.frames.iter() {
-        let pictures = request::pictures_of(&opened.summary, animation, frame)?;
-        let there = !pictures.is_empty()
-            && pictures.iter().all(|picture| verify(&folder.join(picture.as_str())).is_ok());
-        if !there {
-            missing.push(frame);
-        }
-    }
-    Ok(FrameSet::from_frames(missing).ok())
 }

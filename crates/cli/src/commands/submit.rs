@@ -1,6 +1,7 @@
 //! Handing a scene to the farm.
 
-use grange_client::Folder;
+use grange_client::{ClientError, Folder};
+use grange_protocol::RefusalCode;
 use grange_protocol::job::Policy;
 use grange_protocol::kinds::Submission;
 use indicatif::DecimalBytes;
@@ -33,7 +34,7 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
         queue_anyway: args.queue_anyway,
         kind,
     };
-    let job = farm.submit(submission).await?;
+    let job = farm.submit(submission).await.map_err(advised)?;
     if session.json {
         print::json(&serde_json::json!({
             "job": job,
@@ -52,4 +53,16 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
         ));
     }
     if args.wait { follow(session, farm, job, folder).await } else { Ok(Ending::Done) }
+}
+
+/// A farm may get tomorrow what it lacks today.
+fn advised(error: ClientError) -> anyhow::Error {
+    let lacks =
+        matches!(&error, ClientError::Refused(refusal) if refusal.code == RefusalCode::NoAgentFits);
+    match lacks {
+        true => anyhow::anyhow!(
+            "{error}, or submit with --queue-anyway to wait for a host that can render it"
+        ),
+        false => error.into(),
+    }
 }

@@ -22,49 +22,54 @@ pub struct Shots {
     pub shots: Vec<Shot>,
 }
 
-impl Plan for Shots {
-    fn plan(&self) -> Result<Vec<StepSpec>, String> {
-        if self.shots.is_empty() {
+impl Shots {
+    /// Gives every shot the names that its files get, which no later change of its frames
+    /// changes. The error is a sentence for the submitter.
+    pub fn settle(&mut self) -> Result<(), String> {
+        let count = self.shots.len();
+        if count == 0 {
             return Err("the job has no shots: name at least one".into());
         }
-        if self.shots.len() > SHOTS_MAX {
-            return Err(format!(
-                "{} shots are more than {SHOTS_MAX}: submit several jobs",
-                self.shots.len()
-            ));
+        if count > SHOTS_MAX {
+            return Err(format!("{count} shots are more than {SHOTS_MAX}: submit several jobs"));
         }
-        let mut shots = self.shots.clone();
         let mut owners: BTreeMap<OutputPattern, String> = BTreeMap::new();
-        for shot in &mut shots {
+        for shot in &mut self.shots {
             if shot.name.is_empty() {
                 return Err("a shot has no name: give every shot one".into());
             }
-            if shot.frames.len() > 1 {
-                shot.output = match shot.output.is_numbered() {
-                    true => shot.output.clone(),
-                    false => format!("{}_####", shot.output)
-                        .parse()
-                        .map_err(|error| format!("shot `{}`: {error}", shot.name))?,
-                };
-            }
+            shot.output = output(shot)?;
             if let Some(other) = owners.insert(shot.output.clone(), shot.name.to_string()) {
                 return Err(format!(
                     "shots `{other}` and `{}` both write `{}`: give one of them another output",
                     shot.name, shot.output
                 ));
             }
-            if self.shots.len() > 1 && shot.extras.is_none() {
+            if count > 1 && shot.extras.is_none() {
                 shot.extras = Some(extras_folder(&shot.output)?);
             }
         }
-        Ok(vec![render_step(RenderWork {
-            blend: self.blend.clone(),
-            needs: self.needs.clone(),
-            settings: self.settings.clone(),
-            chunk: self.chunk,
-            shots,
-        })])
+        Ok(())
     }
+}
+
+impl Plan for Shots {
+    fn plan(&self) -> Result<Vec<StepSpec>, String> {
+        let mut settled = self.clone();
+        settled.settle()?;
+        let Self { blend, needs, settings, chunk, shots } = settled;
+        Ok(vec![render_step(RenderWork { blend, needs, settings, chunk, shots })])
+    }
+}
+
+/// The name that a shot's pictures get: that of several frames is numbered.
+fn output(shot: &Shot) -> Result<OutputPattern, String> {
+    if shot.frames.len() == 1 || shot.output.is_numbered() {
+        return Ok(shot.output.clone());
+    }
+    format!("{}_####", shot.output)
+        .parse()
+        .map_err(|error| format!("shot `{}`: {error}", shot.name))
 }
 
 /// The output's name without its frame number: unique because outputs are.

@@ -133,8 +133,7 @@ fn a_file_of_a_newer_blender_is_refused_with_both_versions() {
     }
     farm.submit(spec).expects([
         "no: `shot.blend` cannot be rendered: the file was saved by Blender 5.0, and the newest Blender on the \
-         agents that are online is 4.2; install it on a host, or submit with --queue-anyway to wait for one that \
-         has it",
+         agents that are online is 4.2: install Blender 5.0 on a host",
     ]);
 }
 

@@ -1,0 +1,154 @@
+//! The sample scene's 24 frames by `grange render`, beside what Blender needs for them by itself.
+//!
+//! - **floor**: `blender -b scene -a`, one process that renders one frame after the other.
+//! - **kept**: the same with persistent data switched on.
+//! - **process per frame**: `blender -b scene -f N`, once for each frame.
+//! - **grange**: `grange render` with one instance, as a whole; its one-off start lasts until the
+//!   first task runs: coordinator, certificates, agent, a Blender probed.
+//! - **grange auto**: the same with as many instances as it chooses by itself.
+//!
+//! All with the threads that Blender takes by itself. Every way must give the same pixels.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use super::processes::{disk, program};
+use super::{Figures, median};
+
+const FRAMES: u32 = 24;
+const ROUNDS: usize = 3;
+/// Switches on what `grange render` leaves to the file.
+const KEEP: &str = "import bpy; bpy.context.scene.render.use_persistent_data = True";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Floor,
+    Kept,
+    ProcessPerFrame,
+    Grange,
+    GrangeAuto,
+}
+
+const WAYS: [(Way, &str); 5] = [
+    (Way::Floor, "floor"),
+    (Way::Kept, "kept"),
+    (Way::ProcessPerFrame, "process_per_frame"),
+    (Way::Grange, "grange"),
+    (Way::GrangeAuto, "grange_auto"),
+];
+
+/// Seconds.
+#[derive(Clone, Copy)]
+struct Took {
+    wall: f64,
+    /// Of that, what is needed once, before the first frame.
+    start: f64,
+}
+
+pub(super) fn run() -> anyhow::Result<Figures> {
+    let home = TempDir::new_in(disk()?)?;
+    let scene = sample_scene(home.path())?;
+    let mut rounds: Vec<Vec<Took>> = Vec::new();
+    let mut expected = None;
+    for _ in 0..ROUNDS {
+        let mut round = Vec::new();
+        for (way, name) in WAYS {
+            let out = TempDir::new_in(home.path())?;
+            round.push(way.render(&scene, out.path())?);
+            let pictures = pixels(out.path())?;
+            let expected = expected.get_or_insert_with(|| pictures.clone());
+            anyhow::ensure!(pictures == *expected, "{name} gave other pixels");
+        }
+        rounds.push(round);
+    }
+    let mut figures = Figures::new();
+    for (at, (way, name)) in WAYS.into_iter().enumerate() {
+        let of = |figure: fn(Took) -> f64| {
+            median(rounds.iter().map(|round| figure(round[at])).collect())
+        };
+        figures.insert(format!("warm_{name}_s"), of(|took| took.wall));
+        if matches!(way, Way::Grange | Way::GrangeAuto) {
+            figures.insert(format!("warm_{name}_start_s"), of(|took| took.start));
+            let ratios = rounds.iter().map(|round| {
+                let took = round[at];
+                (took.wall - took.start) / round[0].wall
+            });
+            figures.insert(format!("warm_{name}_to_floor_ratio"), median(ratios.collect()));
+        }
+    }
+    Ok(figures)
+}
+
+impl Way {
+    fn render(self, scene: &Path, out: &Path) -> anyhow::Result<Took> {
+        let began = Instant::now();
+        let mut start = 0.0;
+        match self {
+            Self::Floor => blender(scene, out, &["-a"])?,
+            Self::Kept => blender(scene, out, &["--python-expr", KEEP, "-a"])?,
+            Self::ProcessPerFrame => {
+                for frame in 1..=FRAMES {
+                    blender(scene, out, &["-f", &frame.to_string()])?;
+                }
+            }
+            Self::Grange => start = grange(scene, out, "1")?,
+            Self::GrangeAuto => start = grange(scene, out, "auto")?,
+        }
+        Ok(Took { wall: began.elapsed().as_secs_f64(), start })
+    }
+}
+
+fn blender(scene: &Path, out: &Path, what: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new("blender");
+    command.arg("-b").arg(scene).arg("-o").arg(out.join("turntable_####")).args(what);
+    let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    anyhow::ensure!(done.success(), "{command:?} failed");
+    Ok(())
+}
+
+/// Seconds until the first task ran.
+fn grange(scene: &Path, out: &Path, instances: &str) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    let mut child = Command::new(program("grange")?)
+        .args(["--json", "render", "--instances", instances, "-o"])
+        .arg(out)
+        .arg(scene)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut start = None;
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let event: serde_json::Value = serde_json::from_str(&line?)?;
+        if event["task"]["task"]["state"] == "running" {
+            start.get_or_insert(began.elapsed().as_secs_f64());
+        }
+    }
+    anyhow::ensure!(child.wait()?.success(), "grange render failed");
+    start.context("no task ran")
+}
+
+fn sample_scene(home: &Path) -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/turntable.py");
+    let scene = home.join("turntable.blend");
+    let mut command = Command::new("blender");
+    command.args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"]);
+    command.arg(script).arg("--").arg(&scene).stdout(Stdio::null()).stderr(Stdio::null());
+    anyhow::ensure!(command.status()?.success(), "{command:?} failed");
+    Ok(scene)
+}
+
+/// Of all frames, one after the other.
+fn pixels(out: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    for frame in 1..=FRAMES {
+        let path = out.join(format!("turntable_{frame:04}.png"));
+        let picture = image::open(&path).with_context(|| path.display().to_string())?;
+        all.extend(picture.to_rgba8().into_raw());
+    }
+    Ok(all)
+}
