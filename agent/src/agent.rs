@@ -174,7 +174,7 @@ fn run_dir() -> anyhow::Result<tempfile::TempDir> {
 /// Empties a directory, made if it is not there.
 fn renew(dir: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => fs::create_dir_all(dir),
     }
 }

@@ -16,7 +16,7 @@ const TASK_LINES: usize = 8;
 const BAR_STEPS: u64 = 10_000;
 
 pub(crate) enum Display {
-    Bars(Bars),
+    Bars(Box<Bars>),
     /// Each saved file and each failure, a line.
     Lines {
         failures_seen: usize,
@@ -44,14 +44,14 @@ impl Display {
         let all = MultiProgress::new();
         let job = all.add(ProgressBar::new(BAR_STEPS));
         job.set_style(style("{bar:28.green/dim} {msg}"));
-        Self::Bars(Bars {
+        Self::Bars(Box::new(Bars {
             all,
             job,
             tasks: BTreeMap::new(),
             last_saved: None,
             latest: None,
             failures_seen: 0,
-        })
+        }))
     }
 
     /// Shows an event of the job that is followed.

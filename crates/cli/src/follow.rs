@@ -45,7 +45,7 @@ impl Follow {
 
     /// Returns when the job has ended and everything is saved. Connections that are lost are made
     /// anew.
-    pub(crate) async fn to_the_end(&mut self, display: &mut Display) -> anyhow::Result<JobView> {
+    pub(crate) async fn until_the_end(&mut self, display: &mut Display) -> anyhow::Result<JobView> {
         loop {
             match self.watch(display).await {
                 Ok(job) => {

@@ -116,7 +116,7 @@ fn listen(socket: &Path) -> Result<UnixListener, StartError> {
     }
     let failed = |source| StartError::Socket { path: socket.into(), source };
     match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => UnixListener::bind(socket).map_err(failed),
     }
 }

@@ -71,7 +71,7 @@ async fn render(
     let mut display = Display::new(session.json);
     let mut follow = Follow::new(farm.clone(), job, Some(folder));
     let ended = tokio::select! {
-        ended = follow.to_the_end(&mut display) => Some(ended),
+        ended = follow.until_the_end(&mut display) => Some(ended),
         interrupted = interrupt() => interrupted.map(|_| None)?,
     };
     let ended = match ended {
@@ -79,7 +79,7 @@ async fn render(
         None => {
             die_on_the_next_interrupt();
             farm.act(job, JobAction::Cancel).await?;
-            follow.to_the_end(&mut display).await
+            follow.until_the_end(&mut display).await
         }
     };
     display.finish();

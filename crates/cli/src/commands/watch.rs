@@ -30,7 +30,7 @@ pub(super) async fn follow(
 ) -> anyhow::Result<Ending> {
     let mut display = Display::new(session.json);
     let mut follow = Follow::new(farm, job, folder);
-    let ended = follow.to_the_end(&mut display).await;
+    let ended = follow.until_the_end(&mut display).await;
     display.finish();
     let ended = ended?;
     if !session.json {
