@@ -23,7 +23,13 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// The directory of the identity to act as [default: ~/.config/grange]
-    #[arg(long, global = true, env = "GRANGE_IDENTITY", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "GRANGE_IDENTITY",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub(crate) identity: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -81,10 +87,22 @@ pub(crate) struct Render {
     #[arg(long)]
     pub(crate) preview: bool,
     /// The Blender to use: an executable, or a Python that has the bpy module [default: what is found]
-    #[arg(long, env = "GRANGE_BLENDER", value_name = "PATH", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "GRANGE_BLENDER",
+        hide_env_values = true,
+        value_name = "PATH",
+        value_delimiter = ','
+    )]
     pub(crate) blender: Option<Vec<PathBuf>>,
     /// Lock Blender into bubblewrap; `off` lets the scene see this whole machine
-    #[arg(long, env = "GRANGE_SANDBOX", value_name = "on|off", default_value = "on")]
+    #[arg(
+        long,
+        env = "GRANGE_SANDBOX",
+        hide_env_values = true,
+        value_name = "on|off",
+        default_value = "on"
+    )]
     pub(crate) sandbox: Mode,
 }
 
@@ -142,6 +160,7 @@ pub(crate) struct Scene {
     /// Render this view layer alone
     #[arg(long, value_name = "NAME")]
     pub(crate) view_layer: Option<String>,
+    /// Render with this camera instead of the scene's own
     #[arg(long, value_name = "NAME")]
     pub(crate) camera: Option<String>,
     /// Such as 1920x1080
@@ -175,12 +194,14 @@ pub(crate) struct Scene {
 
 #[derive(Debug, Args)]
 pub(crate) struct JobArg {
+    /// Its number, as `grange jobs` shows it
     #[arg(value_name = "JOB")]
     pub(crate) job: u32,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
+    /// Their numbers, as `grange jobs` shows them
     #[arg(value_name = "JOB", required = true)]
     pub(crate) jobs: Vec<u32>,
 }
@@ -194,6 +215,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fetch {
+    /// Its number, as `grange jobs` shows it
     #[arg(value_name = "JOB")]
     pub(crate) job: u32,
     /// Where the frames go
@@ -206,14 +228,17 @@ pub(crate) struct Fetch {
 
 #[derive(Debug, Args)]
 pub(crate) struct SetPriority {
+    /// Its number, as `grange jobs` shows it
     #[arg(value_name = "JOB")]
     pub(crate) job: u32,
+    /// 0 (last) to 100 (first)
     #[arg(value_name = "PRIORITY")]
     pub(crate) priority: Priority,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
+    /// Its number, as `grange jobs` shows it
     #[arg(value_name = "JOB")]
     pub(crate) job: u32,
     /// One task: its number, or STEP/NUMBER, as `grange job` shows it
@@ -299,9 +324,10 @@ mod tests {
         let mut root = Cli::command().term_width(100);
         root.build();
         let mut pages = vec![root.clone().render_help().to_string()];
-        for command in root.get_subcommands_mut() {
+        let not_help = |command: &&mut clap::Command| command.get_name() != "help";
+        for command in root.get_subcommands_mut().filter(not_help) {
             pages.push(command.render_help().to_string());
-            for inner in command.get_subcommands_mut() {
+            for inner in command.get_subcommands_mut().filter(not_help) {
                 pages.push(inner.render_help().to_string());
             }
         }

@@ -29,7 +29,8 @@ fn without_ffmpeg_the_job_completes_without_a_preview() {
     farm.completes('A', "1/0").expects(["A may forget"]);
     assert_eq!(farm.job_state(1), JobState::Completed);
     let job = &farm.core.state().jobs[&JobId(1)];
-    assert_eq!(job.steps[1].skipped.as_deref(), Some("no agent that is online has ffmpeg"));
+    let skipped = job.steps[1].skipped.as_deref();
+    assert_eq!(skipped, Some("no agent that is online has ffmpeg: install it on a host"));
 }
 
 #[test]
