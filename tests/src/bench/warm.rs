@@ -5,7 +5,8 @@
 //! - **process per frame**: `blender -b scene -f N`, once for each frame.
 //! - **grange**: `grange render` with one instance, as a whole; its one-off start lasts until the
 //!   first task runs: coordinator, certificates, agent, a Blender probed.
-//! - **grange auto**: the same with as many instances as it chooses by itself.
+//! - **grange two**: the same with two instances, one of which prepares and saves while the other
+//!   renders.
 //!
 //! All with the threads that Blender takes by itself. Every way must give the same pixels.
 
@@ -31,7 +32,7 @@ enum Way {
     Kept,
     ProcessPerFrame,
     Grange,
-    GrangeAuto,
+    GrangeTwo,
 }
 
 const WAYS: [(Way, &str); 5] = [
@@ -39,7 +40,7 @@ const WAYS: [(Way, &str); 5] = [
     (Way::Kept, "kept"),
     (Way::ProcessPerFrame, "process_per_frame"),
     (Way::Grange, "grange"),
-    (Way::GrangeAuto, "grange_auto"),
+    (Way::GrangeTwo, "grange_two"),
 ];
 
 /// Seconds.
@@ -72,7 +73,7 @@ pub(super) fn run() -> anyhow::Result<Figures> {
             median(rounds.iter().map(|round| figure(round[at])).collect())
         };
         figures.insert(format!("warm_{name}_s"), of(|took| took.wall));
-        if matches!(way, Way::Grange | Way::GrangeAuto) {
+        if matches!(way, Way::Grange | Way::GrangeTwo) {
             figures.insert(format!("warm_{name}_start_s"), of(|took| took.start));
             let ratios = rounds.iter().map(|round| {
                 let took = round[at];
@@ -97,7 +98,7 @@ impl Way {
                 }
             }
             Self::Grange => start = grange(scene, out, "1")?,
-            Self::GrangeAuto => start = grange(scene, out, "auto")?,
+            Self::GrangeTwo => start = grange(scene, out, "2")?,
         }
         Ok(Took { wall: began.elapsed().as_secs_f64(), start })
     }
