@@ -1,1 +1,1 @@
-"""What Grange runs inside Blender. The driver writes these files into an instance's run directory."""
+"""What Grange runs inside Blender, from files that the driver lays into a run directory."""

@@ -20,8 +20,6 @@ from typing import Any
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import bpy  # noqa: E402
-
 from worker import host, opening, probing  # noqa: E402
 from worker.link import Link, Refused, clip  # noqa: E402
 from worker.rendering import Renderer  # noqa: E402

@@ -46,8 +46,7 @@ def explain(error: RuntimeError) -> str:
         return "the file is cut short"
     if "not a blend file" in text or "format is not supported" in text:
         return (
-            "it is not a .blend file, or one of a Blender much newer than "
-            f"{bpy.app.version_string}"
+            f"it is not a .blend file, or one of a Blender much newer than {bpy.app.version_string}"
         )
     return text.removeprefix("Error: ")
 

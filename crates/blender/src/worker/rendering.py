@@ -72,7 +72,7 @@ class Renderer:
         try:
             wanted = self._stopper.begin(render)
             warnings = self._render_shot(order, overrides) if wanted else []
-            answer = self._answer(render, time.monotonic() - begun, warnings, wanted)
+            answer = self._answer(time.monotonic() - begun, warnings, wanted)
         except Refused as refused:
             answer = {"kind": "failed", "fault": refused.kind, "reason": clip(str(refused))}
         except (RuntimeError, MemoryError) as error:
@@ -95,9 +95,7 @@ class Renderer:
         bpy.ops.render.render(**arguments(prepared))
         return prepared.warnings + scripts_not_run()
 
-    def _answer(
-        self, render: int, seconds: float, warnings: list[str], wanted: bool
-    ) -> dict[str, Any]:
+    def _answer(self, seconds: float, warnings: list[str], wanted: bool) -> dict[str, Any]:
         if self._stopped or not wanted:
             return {"kind": "canceled"}
         return {

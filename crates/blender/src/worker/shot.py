@@ -86,18 +86,14 @@ def set_camera(scene: bpy.types.Scene, name: str | None, overrides: Overrides) -
             overrides.set(marker, "camera", None)
 
 
-def set_resolution(
-    scene: bpy.types.Scene, size: list[int] | None, overrides: Overrides
-) -> None:
+def set_resolution(scene: bpy.types.Scene, size: list[int] | None, overrides: Overrides) -> None:
     if size is not None:
         overrides.set(scene.render, "resolution_x", size[0])
         overrides.set(scene.render, "resolution_y", size[1])
         overrides.set(scene.render, "resolution_percentage", 100)
 
 
-def set_samples(
-    scene: bpy.types.Scene, samples: int | None, overrides: Overrides
-) -> list[str]:
+def set_samples(scene: bpy.types.Scene, samples: int | None, overrides: Overrides) -> list[str]:
     if samples is None:
         return []
     engine = scene.render.engine
@@ -111,9 +107,7 @@ def set_samples(
     return []
 
 
-def set_denoiser(
-    scene: bpy.types.Scene, allow_none: bool, overrides: Overrides
-) -> list[str]:
+def set_denoiser(scene: bpy.types.Scene, allow_none: bool, overrides: Overrides) -> list[str]:
     """A Blender without the denoiser stops a render, or passes noise on from a Denoise node."""
     if host.has_denoiser():
         return []
