@@ -1,1 +1,6 @@
-//! The worker inside real Blenders.
+//! The worker inside real Blenders, driven as an agent drives it, without a farm around.
+
+mod errors;
+mod live;
+mod pictures;
+mod stops;

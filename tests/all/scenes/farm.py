@@ -158,6 +158,11 @@ def denoised() -> None:
     save("denoised.blend")
 
 
+def movie() -> None:
+    new(frames=1).render.image_settings.file_format = "FFMPEG"
+    save("movie.blend")
+
+
 def script() -> None:
     """A file with a script that runs when it is opened, if it may."""
     new(frames=1)
@@ -167,5 +172,5 @@ def script() -> None:
     save("script.blend")
 
 
-for make in (turn, slow, skybox, passes, linked, without_camera, denoised, script):
+for make in (turn, slow, skybox, passes, linked, without_camera, denoised, movie, script):
     make()
