@@ -55,6 +55,30 @@ fn an_animation_is_rendered_frame_by_frame_and_only_what_is_missing_again() {
     assert_eq!(names(&cache.path().join("grange")), [""; 0], "its own files stay behind");
 }
 
+#[test]
+fn shots_too_are_rendered_only_where_they_are_missing() {
+    let (cache, out) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let list = out.path().join("shots.toml");
+    fs::write(
+        &list,
+        "[[shot]]\nname = 'front'\ncamera = 'Front'\n\
+         [[shot]]\nname = 'turn'\ncamera = 'Up'\nframes = '1-2'\n",
+    )
+    .unwrap();
+    let shots = ["--shots", list.to_str().unwrap()];
+    let first = render(&cache, "skybox.blend", out.path(), &shots).well();
+    assert_eq!(first.matches("saved ").count(), 3, "{first}");
+    let all = ["front.png", "shots.toml", "turn_0001.png", "turn_0002.png"];
+    assert_eq!(names(out.path()), all);
+    let told = render(&cache, "skybox.blend", out.path(), &shots);
+    assert!(told.stderr.contains("all 3 frames are in"), "{told:?}");
+    // Of two frames one is left, and it keeps its number.
+    fs::remove_file(out.path().join("turn_0002.png")).unwrap();
+    let saved = render(&cache, "skybox.blend", out.path(), &shots).well();
+    assert_eq!(saved.matches("saved ").count(), 1, "{saved}");
+    assert_eq!(names(out.path()), all);
+}
+
 /// What one Blender makes of the scene by itself.
 fn by_blender_alone(scene: &Path, names: &[&str]) -> Vec<(u32, u32, Vec<u8>)> {
     let out = TempDir::new().unwrap();
