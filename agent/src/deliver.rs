@@ -20,8 +20,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use crate::core::{Frame, RenderedFile};
 use crate::supply::Supply;
 
-/// Files that are sent at once; more wait.
-const SENDS: usize = 16;
+/// Files that are sent at once; more wait. While some are being synced others keep the link busy.
+const SENDS: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Bytes sent that turn out to be others are sent so often before it is the host's fault.

@@ -80,12 +80,6 @@ impl Receiving {
         let shard = target.parent().map_or_else(|| target.clone(), PathBuf::from);
         self.file.set_permissions(Permissions::from_mode(0o444))?;
         self.file.sync_data()?;
-        if !shard.exists() {
-            fs::create_dir_all(&shard)?;
-            if let Some(parent) = shard.parent() {
-                self.store.dirsync.sync(parent)?;
-            }
-        }
         fs::rename(&self.path, &target)?;
         self.store.dirsync.sync(&shard)
     }

@@ -15,6 +15,9 @@ use crate::receiving::{ReceiveError, Receiving};
 
 const BLOBS: &str = "blobs";
 const ARRIVING: &str = "arriving";
+/// Files lie in a directory for each beginning of their names: enough of them that none gets huge,
+/// and few enough that a group of new files shares them when they are synced.
+const SHARD_DIGITS: usize = 1;
 
 /// Files named by their hash, below one directory that is nobody else's.
 ///
@@ -51,15 +54,20 @@ pub struct Collected {
 impl Store {
     /// Opens the store in `root`, and makes it if it is not there.
     pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root.join(BLOBS))?;
+        let blobs = root.join(BLOBS);
         fs::create_dir_all(root.join(ARRIVING))?;
-        Ok(Self { root: root.into(), dirsync: DirSync::default(), state: Mutex::default() })
+        for shard in 0..1 << (4 * SHARD_DIGITS) {
+            fs::create_dir_all(blobs.join(format!("{shard:0SHARD_DIGITS$x}")))?;
+        }
+        let dirsync = DirSync::default();
+        dirsync.sync(&blobs)?;
+        Ok(Self { root: root.into(), dirsync, state: Mutex::default() })
     }
 
     /// Where the file with this hash is, if it is there. Nobody may write to it.
     pub fn path(&self, hash: BlobHash) -> PathBuf {
         let hex = hash.to_hex();
-        self.root.join(BLOBS).join(&hex[..2]).join(hex)
+        self.root.join(BLOBS).join(&hex[..SHARD_DIGITS]).join(hex)
     }
 
     /// The file's length in bytes; `None` if the store does not have it.

@@ -2,7 +2,7 @@
 //! network, the disk and other programs can do in the same run.
 //!
 //! - **grange**: a real coordinator process; this process is the agent, and sends as an agent does
-//!   (a stream per file, 16 at once). Each file is hashed, synced, renamed, its directory synced,
+//!   (a stream per file, 32 at once). Each file is hashed, synced, renamed, its directory synced,
 //!   and its fact in the journal before it counts.
 //! - **quinn**: the same endpoint, the same streams, to a receiver process that hashes and writes
 //!   each file and answers; no sync, no rename, no journal.
@@ -29,8 +29,8 @@ use super::processes::{Farm, cpu_s, disk};
 use super::{Figures, median};
 use crate::puppet::{Puppet, submit_noop};
 
-const ROUNDS: usize = 5;
-const STREAMS: usize = 16;
+const ROUNDS: usize = 3;
+const STREAMS: usize = 32;
 
 /// A set of files to send.
 struct Load {
@@ -63,7 +63,8 @@ async fn measure() -> anyhow::Result<Figures> {
         let (mut grange, mut quinn) = (Vec::new(), Vec::new());
         let (mut rsync, mut cp) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            // Side by side, so that a machine that drifts drifts for all of them.
+            // Side by side, so that a machine that drifts drifts for all of them; and nobody pays for
+            // what the one before has left to be written.
             quinn.push(by_bare_quinn(&files).await?);
             grange.push(by_grange(&files).await?);
             rsync.push(by_rsync(&files)?);
@@ -124,6 +125,7 @@ async fn by_grange(files: &Files) -> anyhow::Result<Cost> {
     let (lease, task) = agent.assigned().await?;
     let connection = agent.connection.clone();
     let (before_own, before_other) = (cpu_s(std::process::id())?, farm.coordinator_cpu_s()?);
+    settle();
     let began = Instant::now();
     let permits = Arc::new(Semaphore::new(STREAMS));
     let mut sending = JoinSet::new();
@@ -147,6 +149,11 @@ async fn by_grange(files: &Files) -> anyhow::Result<Cost> {
     Ok(Cost { wall_s, cpu_s: own + other })
 }
 
+/// Writes what the system still holds back.
+fn settle() {
+    rustix::fs::sync();
+}
+
 /// An agent hashes what it sends.
 async fn hashed(path: &Path) -> anyhow::Result<Blob> {
     let path = path.to_owned();
@@ -162,6 +169,7 @@ async fn by_bare_quinn(files: &Files) -> anyhow::Result<Cost> {
     let receiver = bare::Receiver::start(out.path())?;
     let connection = receiver.connect().await?;
     let (before_own, before_other) = (cpu_s(std::process::id())?, receiver.cpu_s()?);
+    settle();
     let began = Instant::now();
     let permits = Arc::new(Semaphore::new(STREAMS));
     let mut sending = JoinSet::new();
@@ -203,6 +211,7 @@ fn by_cp(files: &Files) -> anyhow::Result<Cost> {
 
 /// Runs a command; CPU time by the shell's own accounting of its children.
 fn timed(command: &mut Command, daemon: Option<&RsyncDaemon>) -> anyhow::Result<Cost> {
+    settle();
     let before = children_cpu_s()?;
     let began = Instant::now();
     let done = command.stdout(Stdio::null()).status().with_context(|| format!("{command:?}"))?;
