@@ -28,7 +28,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let programs: Vec<&setup::Program> = setup::FOR_RENDERING.iter().collect();
+        let programs: Vec<&setup::Program> =
+            setup::FOR_RENDERING.iter().chain([&setup::KILL]).collect();
         setup::programs(&programs)?;
         println!("building grange");
         let mut build = cargo(&[

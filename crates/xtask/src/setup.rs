@@ -19,6 +19,9 @@ const BLENDER: Program = Program { name: "blender", package: "blender" };
 const FFMPEG: Program = Program { name: "ffmpeg", package: "ffmpeg" };
 const BUBBLEWRAP: Program = Program { name: "bwrap", package: "bubblewrap" };
 
+/// Ends processes; missing in small images of Debian.
+pub(crate) const KILL: Program = Program { name: "kill", package: "procps" };
+
 /// What rendering needs.
 pub(crate) const FOR_RENDERING: &[Program] = &[BLENDER, FFMPEG, BUBBLEWRAP];
 
@@ -29,6 +32,7 @@ pub(crate) const FOR_TESTS: &[Program] = &[
     Program { name: "systemd-analyze", package: "systemd" },
     Program { name: "mount", package: "mount" },
     Program { name: "ip", package: "iproute2" },
+    KILL,
 ];
 
 /// What the benchmarks compare with.
@@ -36,6 +40,8 @@ pub(crate) const FOR_BENCHMARKS: &[Program] = &[Program { name: "rsync", package
 
 /// The versions of Blender's Python module that the tests render with, besides Debian's Blender.
 const BPY_VERSIONS: [&str; 3] = ["4.2.23", "4.5.15", "5.0.1"];
+/// What the module needs of the system and Debian's Blender does not bring along.
+const BPY_LIBRARY: Program = Program { name: "libSM.so.6", package: "libsm6" };
 /// Checkers of the Python that runs inside Blender.
 const PYTHON_TOOLS: [&str; 2] = ["ruff==0.17.5", "basedpyright==1.40.2"];
 
@@ -58,10 +64,7 @@ pub(crate) fn programs(wanted: &[&Program]) -> anyhow::Result<()> {
         "{} cannot be installed here, because there is no apt-get: install them and run this again",
         packages.join(", ")
     );
-    apt(&["update", "--quiet=2"])?;
-    let mut install = vec!["install", "--yes", "--quiet=2", "--no-install-recommends"];
-    install.extend(packages);
-    apt(&install)?;
+    install(&packages)?;
     for program in missing {
         find(program.name).with_context(|| {
             format!(
@@ -75,6 +78,10 @@ pub(crate) fn programs(wanted: &[&Program]) -> anyhow::Result<()> {
 
 /// The Pythons with a bpy module, one per version, in `target/runtimes`.
 pub(crate) fn bpy_runtimes() -> anyhow::Result<()> {
+    if !output(Command::new("/sbin/ldconfig").arg("-p"))?.contains(BPY_LIBRARY.name) {
+        println!("installing what the module needs: apt-get install {}", BPY_LIBRARY.package);
+        install(&[BPY_LIBRARY.package])?;
+    }
     for version in BPY_VERSIONS {
         let home = target().join("runtimes").join(format!("bpy-{version}"));
         if is_complete(&home) {
@@ -109,6 +116,13 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
 }
 
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    apt(&["update", "--quiet=2"])?;
+    let mut install = vec!["install", "--yes", "--quiet=2", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)
+}
+
 fn apt(args: &[&str]) -> anyhow::Result<()> {
     let is_root = output(Command::new("id").arg("-u"))? == "0";
     let mut command = if is_root {
@@ -132,7 +146,7 @@ fn make_venv(home: &Path) -> anyhow::Result<()> {
     };
     // Debian's Python leaves out the part that puts pip into an environment.
     if venv(home).is_err() {
-        apt(&["install", "--yes", "--quiet=2", "--no-install-recommends", "python3.11-venv"])?;
+        install(&["python3.11-venv"])?;
         venv(home)?;
     }
     Ok(())
