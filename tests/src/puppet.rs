@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use grange_client::Farm;
-use grange_protocol::agent::{AgentHello, DeviceInfo, DeviceKind, FromAgent, ToAgent, Welcome};
+use grange_protocol::agent::{AgentHello, DeviceInfo, DeviceKind, ToAgent, Welcome};
 use grange_protocol::client::Role;
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
 use grange_protocol::job::Policy;
@@ -17,7 +17,8 @@ use grange_transport::{Connection, Endpoint, Receiver, Sender, enrol, exchange};
 
 pub struct Puppet {
     pub connection: Connection,
-    sender: Sender<FromAgent>,
+    /// Nothing is said on it, but its end would be the agent's.
+    _control: Sender<Open>,
     receiver: Receiver<ToAgent>,
 }
 
@@ -44,10 +45,10 @@ impl Puppet {
             ahead: 0,
             holding: Vec::new(),
         };
-        let (sender, mut receiver) =
+        let (control, mut receiver) =
             exchange::listen::<Welcome>(&connection, &Open::Control(Box::new(hello))).await?;
         receiver.expect().await?;
-        Ok(Self { connection, sender: sender.retype(), receiver: receiver.retype() })
+        Ok(Self { connection, _control: control, receiver: receiver.retype() })
     }
 
     /// The next task that it is given; its lease allows to commit outputs.
@@ -57,10 +58,6 @@ impl Puppet {
                 return Ok((assignment.lease, assignment.task));
             }
         }
-    }
-
-    pub async fn tell(&mut self, message: &FromAgent) -> anyhow::Result<()> {
-        Ok(self.sender.send(message).await?)
     }
 
     /// Sends a message that no honest program can build: `from` in its bytes becomes `to`, which

@@ -102,7 +102,6 @@ impl Live {
 
     /// Orders a render and does not wait for it.
     pub(crate) fn order(&mut self, shot: &Shot, frame: i32, settings: RenderSettings) -> RenderId {
-        self.last += 1;
         let scratch = self.dir.path().join(format!("scratch-{}", self.last));
         self.order_into(shot, frame, settings, scratch)
     }

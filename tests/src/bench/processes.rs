@@ -115,13 +115,23 @@ fn coordinator(home: &Path, port: u16) -> anyhow::Result<Child> {
 
 /// CPU seconds, user and system, that a process has used.
 pub(crate) fn cpu_s(pid: u32) -> anyhow::Result<f64> {
+    two_fields_s(pid, 11)
+}
+
+/// CPU seconds of a process's children that have ended.
+pub(crate) fn ended_children_cpu_s(pid: u32) -> anyhow::Result<f64> {
+    two_fields_s(pid, 13)
+}
+
+/// The sum of two neighbouring fields of /proc/PID/stat, counted after the name; they are in ticks.
+fn two_fields_s(pid: u32, first: usize) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may contain anything, so count from its closing bracket.
     let fields: Vec<&str> =
         stat.rsplit(')').next().context("no stat")?.split_whitespace().collect();
     let ticks =
         |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks(11) + ticks(12)) / TICKS_PER_S)
+    Ok((ticks(first) + ticks(first + 1)) / TICKS_PER_S)
 }
 
 /// A program of the same build.

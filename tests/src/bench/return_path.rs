@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::bare;
-use super::processes::{Farm, cpu_s, disk};
+use super::processes::{Farm, cpu_s, disk, ended_children_cpu_s};
 use super::{Figures, median};
 use crate::puppet::{Puppet, submit_noop};
 
@@ -124,20 +124,43 @@ async fn by_grange(files: &Files) -> anyhow::Result<Cost> {
     client.close().await;
     let (lease, task) = agent.assigned().await?;
     let connection = agent.connection.clone();
-    let (before_own, before_other) = (cpu_s(std::process::id())?, farm.coordinator_cpu_s()?);
+    send_all(
+        files,
+        || farm.coordinator_cpu_s(),
+        move |name, blob, source| {
+            let connection = connection.clone();
+            async move {
+                let name = name.parse()?;
+                let output = Output { name, role: OutputRole::Frame, frame: 1, blob };
+                let put = PutOutput { lease, task, output, eager: false };
+                Ok(exchange::put_output(&connection, put, source).await?)
+            }
+        },
+    )
+    .await
+}
+
+/// Hashes and sends every file, so many at once. `other_cpu_s` is what the receiver has used.
+async fn send_all<F>(
+    files: &Files,
+    other_cpu_s: impl Fn() -> anyhow::Result<f64>,
+    send: impl Fn(String, Blob, File) -> F + Clone + Send + 'static,
+) -> anyhow::Result<Cost>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let (before_own, before_other) = (cpu_s(std::process::id())?, other_cpu_s()?);
     settle();
     let began = Instant::now();
     let permits = Arc::new(Semaphore::new(STREAMS));
     let mut sending = JoinSet::new();
     for name in &files.names {
         let permit = permits.clone().acquire_owned().await?;
-        let (connection, path, name) = (connection.clone(), files.path(name), name.clone());
+        let (send, path, name) = (send.clone(), files.path(name), name.clone());
         sending.spawn(async move {
             let _permit = permit;
             let blob = hashed(&path).await?;
-            let output = Output { name: name.parse()?, role: OutputRole::Frame, frame: 1, blob };
-            let put = PutOutput { lease, task, output, eager: false };
-            anyhow::Ok(exchange::put_output(&connection, put, File::open(path)?).await?)
+            send(name, blob, File::open(path)?).await
         });
     }
     while let Some(sent) = sending.join_next().await {
@@ -145,7 +168,7 @@ async fn by_grange(files: &Files) -> anyhow::Result<Cost> {
     }
     let wall_s = began.elapsed().as_secs_f64();
     let own = cpu_s(std::process::id())? - before_own;
-    let other = farm.coordinator_cpu_s()? - before_other;
+    let other = other_cpu_s()? - before_other;
     Ok(Cost { wall_s, cpu_s: own + other })
 }
 
@@ -168,27 +191,15 @@ async fn by_bare_quinn(files: &Files) -> anyhow::Result<Cost> {
     let out = TempDir::new_in(disk()?)?;
     let receiver = bare::Receiver::start(out.path())?;
     let connection = receiver.connect().await?;
-    let (before_own, before_other) = (cpu_s(std::process::id())?, receiver.cpu_s()?);
-    settle();
-    let began = Instant::now();
-    let permits = Arc::new(Semaphore::new(STREAMS));
-    let mut sending = JoinSet::new();
-    for name in &files.names {
-        let permit = permits.clone().acquire_owned().await?;
-        let (connection, path, name) = (connection.clone(), files.path(name), name.clone());
-        sending.spawn(async move {
-            let _permit = permit;
-            let blob = hashed(&path).await?;
-            bare::send(&connection, &name, blob, File::open(path)?).await
-        });
-    }
-    while let Some(sent) = sending.join_next().await {
-        sent??;
-    }
-    let wall_s = began.elapsed().as_secs_f64();
-    let own = cpu_s(std::process::id())? - before_own;
-    let other = receiver.cpu_s()? - before_other;
-    Ok(Cost { wall_s, cpu_s: own + other })
+    send_all(
+        files,
+        || receiver.cpu_s(),
+        move |name, blob, source| {
+            let connection = connection.clone();
+            async move { bare::send(&connection, &name, blob, source).await }
+        },
+    )
+    .await
 }
 
 fn by_rsync(files: &Files) -> anyhow::Result<Cost> {
@@ -227,15 +238,6 @@ fn timed(command: &mut Command, daemon: Option<&RsyncDaemon>) -> anyhow::Result<
 /// CPU seconds of this process's children that have ended.
 fn children_cpu_s() -> anyhow::Result<f64> {
     ended_children_cpu_s(std::process::id())
-}
-
-fn ended_children_cpu_s(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().context("no stat")?.split_whitespace().collect();
-    let ticks =
-        |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    Ok((ticks(13) + ticks(14)) / 100.0)
 }
 
 /// `rsync --daemon`, which forks a child for each connection.

@@ -27,7 +27,7 @@ const FRAMES: u32 = 24;
 const ROUNDS: usize = 3;
 /// Channels of pixels that are not the same with fewer threads.
 const OTHER_BY_THREADS: usize = 1;
-/// Switches on what `grange render` leaves to the file.
+/// Switches on what an agent switches on where memory allows it.
 const KEEP: &str = "import bpy; bpy.context.scene.render.use_persistent_data = True";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
