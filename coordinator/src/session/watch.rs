@@ -9,7 +9,7 @@ use grange_protocol::view::WatchEvent;
 use grange_protocol::{JobId, Refusal, RefusalCode};
 use grange_transport::{Receiver, SendStream, Sender, StreamError};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{Shared, reply, stopping};
 use crate::farm::Farm;
@@ -59,14 +59,19 @@ impl Watch<'_> {
         let mut events = self.catch_up().await?;
         self.send(WatchEvent::CaughtUp).await?;
         loop {
-            self.sender.flush().await?;
-            match events.recv().await {
+            let next = match events.try_recv() {
+                Ok(event) => Ok(event),
+                Err(TryRecvError::Empty) => {
+                    self.sender.flush().await?;
+                    events.recv().await
+                }
+                Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                Err(TryRecvError::Closed) => Err(RecvError::Closed),
+            };
+            match next {
                 Ok(event) => self.pass_on(&event).await?,
                 Err(RecvError::Lagged(_)) => events = self.catch_up().await?,
                 Err(RecvError::Closed) => return Ok(()),
-            }
-            while let Ok(event) = events.try_recv() {
-                self.pass_on(&event).await?;
             }
         }
     }
