@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use grange_protocol::agent::{DeviceInfo, DeviceKind};
+use grange_protocol::shot::Label;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, cores};
@@ -83,6 +84,7 @@ fn cpu(host: &Host, instances: Instances) -> DeviceInfo {
         kind: DeviceKind::Cpu,
         memory_mib: host.memory_total_mib(),
         slots,
+        driver: Label::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! notices to watchers leave only after the facts behind them are in the journal. One append takes
 //! all that happened meanwhile (group commit).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use grange_daemon::clock::Clock;
 use grange_protocol::agent::{
     AgentHello, AttemptEnded, FromAgent, HostLoad, Outcome, TaskProgress, ToAgent, Welcome,
 };
+use grange_protocol::footprint::{Decision, DeviceState};
 use grange_protocol::shot::Label;
 use grange_protocol::view::{OutputView, WatchEvent};
 use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
@@ -33,6 +34,8 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// Facts between two snapshots.
 const SNAPSHOT_EVERY: u64 = 100_000;
 const HEARTBEAT_MS: u32 = 2_000;
+/// Decisions of an agent that are kept for people who ask why, the latest ones.
+const DECISIONS_KEPT: usize = 200;
 /// Jobs whose rate is remembered, the latest ones.
 const RATES_KEPT: usize = 1_000;
 
@@ -78,6 +81,9 @@ pub(crate) struct AgentLink {
     pub(crate) outgoing: mpsc::Sender<Outgoing>,
     pub(crate) connection: grange_transport::Connection,
     pub(crate) load: HostLoad,
+    pub(crate) devices: Vec<DeviceState>,
+    /// The latest ones, at most [`DECISIONS_KEPT`].
+    pub(crate) decisions: VecDeque<Decision>,
     pub(crate) last_seen: Millis,
 }
 
@@ -301,6 +307,21 @@ impl Farm {
                     self.progress.remove(lease);
                 }
                 self.core.handle(now, Event::Returned { agent, leases });
+            }
+            FromAgent::Devices(devices) => {
+                if let Some(link) = self.links.get_mut(&agent) {
+                    link.devices = devices;
+                }
+                self.dirty.agents.insert(agent);
+            }
+            FromAgent::Measured(_) => {}
+            FromAgent::Decided(decision) => {
+                if let Some(link) = self.links.get_mut(&agent) {
+                    if link.decisions.len() == DECISIONS_KEPT {
+                        link.decisions.pop_front();
+                    }
+                    link.decisions.push_back(decision);
+                }
             }
             FromAgent::Draining => self.core.handle(now, Event::AgentDraining { agent }),
         }

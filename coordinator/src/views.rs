@@ -1,13 +1,14 @@
 //! What people see of the farm, made from the core and from what agents say.
 
+use grange_protocol::footprint::Decision;
 use grange_protocol::view::{
-    AgentState, AgentView, FailureView, FarmView, JobDetail, JobProgress, JobState, JobView,
-    StepView, TaskCounts, TaskProgressView, TaskView,
+    AgentState, AgentView, DecisionView, FailureView, FarmView, JobDetail, JobProgress, JobState,
+    JobView, StepView, TaskCounts, TaskProgressView, TaskView,
 };
 use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::{Connection, Job, Phase};
 
-use crate::farm::Farm;
+use crate::farm::{AgentLink, Farm};
 
 /// Tasks that one answer about a job lists.
 const TASKS_LISTED_MAX: usize = 1_000;
@@ -128,7 +129,27 @@ impl Farm {
             load: link.map(|link| link.load).unwrap_or_default(),
             tasks: agent.held().count() as u32,
             last_seen: link.map_or_else(|| self.now(), |link| link.last_seen),
+            device_states: link.map(|link| link.devices.clone()).unwrap_or_default(),
         })
+    }
+
+    /// Of every agent that is connected, its latest decisions in the order in which they were made.
+    pub(crate) fn decision_views(&self) -> Vec<DecisionView> {
+        let of_agent = |(id, link): (&AgentId, &AgentLink)| {
+            let name = self.agent_name(*id);
+            let devices = self.core.agents().get(id).map(|agent| agent.hello.devices.clone());
+            let devices = devices.unwrap_or_default();
+            let view = |decision: &Decision| DecisionView {
+                agent: name.clone(),
+                device: devices
+                    .get(usize::from(decision.device))
+                    .map(|device| device.name.clone())
+                    .unwrap_or_default(),
+                decision: decision.clone(),
+            };
+            link.decisions.iter().map(view).collect::<Vec<_>>()
+        };
+        self.links.iter().flat_map(of_agent).collect()
     }
 
     pub(crate) fn agent_name(&self, id: AgentId) -> grange_protocol::shot::Label {

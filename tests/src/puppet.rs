@@ -35,6 +35,7 @@ impl Puppet {
             kind: DeviceKind::Cpu,
             memory_mib: 0,
             slots: 1,
+            driver: Default::default(),
         };
         let hello = AgentHello {
             name: "puppet".parse()?,

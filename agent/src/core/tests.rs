@@ -85,7 +85,13 @@ fn tell(command: Command) -> Option<String> {
         Command::StopStoring(lease) => format!("stop storing task {}", lease.number),
         Command::Work(assignment) => format!("work on task {}", assignment.lease.number),
         Command::StopWork(lease) => format!("stop work on task {}", lease.number),
-        Command::Tell(FromAgent::Progress(_) | FromAgent::Heartbeat(_)) => return None,
+        Command::Tell(
+            FromAgent::Progress(_)
+            | FromAgent::Heartbeat(_)
+            | FromAgent::Devices(_)
+            | FromAgent::Measured(_)
+            | FromAgent::Decided(_),
+        ) => return None,
         Command::Tell(FromAgent::Ended(ended)) => match ended.outcome {
             Outcome::Completed(done) => {
                 format!("task {} completed, {} outputs", ended.lease.number, done.outputs)
@@ -152,6 +158,8 @@ fn assignment(number: u64, manifest: Option<BlobHash>, work: TaskWork) -> Event 
         submitter: "ada".parse().unwrap(),
         stall_s: 100,
         work,
+        expected: Default::default(),
+        more: 0,
     }))
 }
 

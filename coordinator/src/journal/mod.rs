@@ -70,6 +70,11 @@ pub(crate) enum JournalError {
          this coordinator"
     )]
     Newer { found: i64, known: i64 },
+    #[error(
+        "the journal is of a Grange from before its first release (format {0}), which this one cannot \
+         read: let that one finish and fetch its jobs, then start with an empty state directory"
+    )]
+    Older(i64),
     #[error("SQLite {0} is too old to be trusted with a journal: 3.51.3 is the first that can be")]
     OldSqlite(String),
 }

@@ -1,5 +1,6 @@
 //! The journal in SQLite: one writer, write-ahead log, every commit synced.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteExecutor};
 use super::{Answer, Archive, AttemptLog, Journal, JournalError, LogRow};
 
 /// Grows when an older program could not read what this one writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 const READERS: u32 = 4;
 /// SQLite's own code for a full disk.
 const SQLITE_FULL: &str = "13";
@@ -218,7 +219,11 @@ async fn check_format(connection: &mut SqliteConnection) -> Result<(), JournalEr
     let found: i64 = sqlx::query_scalar("select value from meta where key = 'format'")
         .fetch_one(connection)
         .await?;
-    if found > FORMAT { Err(JournalError::Newer { found, known: FORMAT }) } else { Ok(()) }
+    match found.cmp(&FORMAT) {
+        Ordering::Greater => Err(JournalError::Newer { found, known: FORMAT }),
+        Ordering::Less => Err(JournalError::Older(found)),
+        Ordering::Equal => Ok(()),
+    }
 }
 
 /// The latest snapshot and all facts after it. Returns the state and the latest fact's number.

@@ -1,5 +1,6 @@
 //! An agent's control stream: its messages to the loop, the loop's messages to it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +35,8 @@ pub(super) async fn serve(
         outgoing,
         connection: connection.clone(),
         load: HostLoad::default(),
+        devices: Vec::new(),
+        decisions: VecDeque::new(),
         last_seen: grange_protocol::Millis::default(),
     };
     tracing::info!("agent {} is here", hello.name);

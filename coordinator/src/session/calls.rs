@@ -38,6 +38,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) 
         Request::Outputs(query) => outputs(shared, query).await,
         Request::Logs(query) => logs(shared, query).await,
         Request::CreateToken { role, ttl_s } => create_token(shared, role, ttl_s).await,
+        Request::Footprints => Some(Response::Footprints(Vec::new())),
+        Request::Decisions => {
+            shared.farm.look(|farm| Response::Decisions(farm.decision_views())).await.ok()
+        }
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
     };
     response.unwrap_or_else(|| Response::Refused(stopping()))

@@ -41,6 +41,7 @@ impl Scene {
                 fine_progress: self.fine_progress,
                 allow_no_denoiser: self.allow_no_denoiser,
                 allow_missing: self.allow_missing,
+                tiles: self.tiles,
             },
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::footprint::{Decision, DeviceState, Expected, Measurement};
 use crate::ids::{AgentId, BlobHash, Epoch, LeaseId, TaskRef};
 use crate::job::{DeviceRequest, Engine, TaskWork};
 use crate::shot::Label;
@@ -52,8 +53,10 @@ pub struct DeviceInfo {
     pub kind: DeviceKind,
     /// Memory that instances on it can use together, in MiB.
     pub memory_mib: u64,
-    /// Instances that it runs at once.
+    /// Instances that it runs at once to begin with; [`DeviceState`] tells how that changes.
     pub slots: u16,
+    /// The driver's version; empty where there is none.
+    pub driver: Label,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -114,6 +117,12 @@ pub enum FromAgent {
     Returned(Vec<LeaseId>),
     /// No more tasks, please: the agent finishes what it runs and leaves.
     Draining,
+    /// Its devices, in the order of the hello. Only the latest counts.
+    Devices(Vec<DeviceState>),
+    /// May be dropped: what was not learned from this frame is learned from the next.
+    Measured(Measurement),
+    /// May be dropped: it is for people who ask why.
+    Decided(Decision),
 }
 
 /// To an agent.
@@ -139,6 +148,9 @@ pub struct Assignment {
     pub submitter: Label,
     pub stall_s: u32,
     pub work: TaskWork,
+    pub expected: Expected,
+    /// Tasks of the same step that wait for a place after this one.
+    pub more: u32,
 }
 
 /// How a host is doing. Percentages are of the whole host.

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BlobHash, JobId, StepIndex, TaskIndex};
 use crate::kinds::Submission;
 use crate::quantity::{Millis, Priority};
-use crate::view::{AgentView, FarmView, JobDetail, JobView, LogView, OutputView};
+use crate::view::{
+    AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
+};
 
 /// What an identity may do; written into its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub enum Request {
         ttl_s: u32,
     },
     Farm,
+    /// What shots were measured to need.
+    Footprints,
+    /// Why agents run as many instances as they do, the latest decisions last.
+    Decisions,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +59,8 @@ pub enum Response {
     Token(JoinToken),
     Farm(FarmView),
     Refused(crate::Refusal),
+    Footprints(Vec<FootprintView>),
+    Decisions(Vec<DecisionView>),
 }
 
 /// What people do to a job.

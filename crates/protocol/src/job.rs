@@ -129,6 +129,9 @@ pub struct RenderSettings {
     /// Render although files are missing that the scene names. Otherwise a missing library fails
     /// the job.
     pub allow_missing: bool,
+    /// Have Cycles render in tiles of 256 pixels, so that a long frame can be stopped within about
+    /// a second; it takes 3 to 15 % longer. `None`: where a frame is expected to take minutes.
+    pub tiles: Option<bool>,
 }
 
 /// Where Cycles computes. A device that is asked for and not there is a failure, never the CPU.

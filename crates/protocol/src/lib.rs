@@ -13,6 +13,7 @@ pub mod agent;
 pub mod client;
 pub mod codec;
 pub mod file;
+pub mod footprint;
 pub mod frames;
 pub mod ids;
 pub mod job;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{DeviceInfo, FailureKind, HostLoad, RuntimeInfo, Stage};
+use crate::agent::{DeviceInfo, DeviceKind, FailureKind, HostLoad, RuntimeInfo, Stage};
 use crate::file::Output;
+use crate::footprint::{Decision, DeviceState, Memory};
 use crate::ids::{AgentId, Epoch, JobId, StepIndex, TaskIndex};
 use crate::quantity::{Millis, Priority};
 use crate::shot::Label;
@@ -148,6 +149,40 @@ pub struct AgentView {
     /// Tasks that it holds, running or ahead.
     pub tasks: u32,
     pub last_seen: Millis,
+    /// In the order of `devices`; empty before the agent has told.
+    pub device_states: Vec<DeviceState>,
+}
+
+/// What shots of one kind were measured to need on one kind of device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FootprintView {
+    /// The .blend file's name.
+    pub file: String,
+    /// `None`: the file's own.
+    pub scene: Option<Label>,
+    pub view_layer: Option<Label>,
+    pub device: DeviceKind,
+    /// Width × height of the pictures, rounded to a power of two.
+    pub pixels: u64,
+    /// The largest peaks, without and with the scene's data kept between frames.
+    pub plain: Option<Memory>,
+    pub kept: Option<Memory>,
+    /// What is added to a peak when memory is set aside, in percent.
+    pub margin_percent: u32,
+    /// Running means, in milliseconds; 0 before there is one.
+    pub load_ms: u32,
+    pub frame_ms: u32,
+    pub frames: u64,
+    pub out_of_memory: u32,
+}
+
+/// A decision about a device, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionView {
+    /// The agent's and the device's names.
+    pub agent: Label,
+    pub device: Label,
+    pub decision: Decision,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

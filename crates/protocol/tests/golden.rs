@@ -7,6 +7,7 @@ use std::fmt::Write;
 use grange_protocol::agent::*;
 use grange_protocol::client::*;
 use grange_protocol::file::*;
+use grange_protocol::footprint::*;
 use grange_protocol::job::*;
 use grange_protocol::kinds::*;
 use grange_protocol::manifest::ManifestEntry;
@@ -96,6 +97,7 @@ fn settings() -> RenderSettings {
         fine_progress: true,
         allow_no_denoiser: false,
         allow_missing: true,
+        tiles: Some(false),
     }
 }
 
@@ -117,6 +119,10 @@ fn video() -> VideoWork {
     }
 }
 
+fn memory() -> Memory {
+    Memory { device_mib: 1200, ram_mib: 700 }
+}
+
 fn progress() -> TaskProgress {
     TaskProgress {
         lease: lease(),
@@ -130,6 +136,26 @@ fn progress() -> TaskProgress {
     }
 }
 
+fn device_state() -> DeviceState {
+    DeviceState {
+        total_mib: 24_000,
+        used_mib: 9_000,
+        others_mib: 1_000,
+        reserved_mib: 8_800,
+        instances: 2,
+        slots: 3,
+        utilisation_percent: Some(97),
+        temperature_c: Some(61),
+        power_w: None,
+        processes: vec![ProcessUse { pid: 4711, mib: Some(4_000), ours: true }],
+        problem: Some("gone".into()),
+    }
+}
+
+fn decision() -> Decision {
+    Decision { device: 1, at: Millis(77), text: "2 instances".into() }
+}
+
 #[test]
 fn between_agent_and_coordinator() {
     let mut golden = Golden::default();
@@ -139,6 +165,7 @@ fn between_agent_and_coordinator() {
         kind: DeviceKind::Cpu,
         memory_mib: 24_000,
         slots: 2,
+        driver: text("535.1"),
     };
     let runtime = RuntimeInfo {
         version: BlenderVersion::new(3, 4),
@@ -188,6 +215,24 @@ fn between_agent_and_coordinator() {
     }
     golden.pin("returned", FromAgent::Returned(vec![lease()]));
     golden.pin("draining", FromAgent::Draining);
+    golden.pin("devices", FromAgent::Devices(vec![device_state()]));
+    for (name, end) in [
+        ("rendered", MeasuredEnd::Rendered { frame_ms: 900, beside: 2 }),
+        ("out of memory", MeasuredEnd::OutOfMemory { reserved: memory() }),
+    ] {
+        let measurement = Measurement {
+            lease: lease(),
+            task: task(),
+            device: 1,
+            kept: true,
+            pixels: 2048,
+            peak: memory(),
+            load_ms: Some(70),
+            end,
+        };
+        golden.pin(&format!("measured, {name}"), FromAgent::Measured(measurement));
+    }
+    golden.pin("decided", FromAgent::Decided(decision()));
     for (name, work) in [
         ("render", TaskWork::Render(render())),
         ("video", TaskWork::Video(video())),
@@ -201,6 +246,13 @@ fn between_agent_and_coordinator() {
             submitter: text("ada"),
             stall_s: 600,
             work,
+            expected: Expected {
+                plain: Some(memory()),
+                kept: None,
+                frame_ms: Some(900),
+                load_ms: None,
+            },
+            more: 12,
         };
         golden.pin(&format!("assign, {name}"), ToAgent::Assign(assignment));
     }
@@ -266,6 +318,8 @@ fn what_clients_ask() {
     call("logs", Request::Logs(LogsQuery { job: JobId(7), task, failed_only: true, before: 9 }));
     call("create token", Request::CreateToken { role: Role::Submitter, ttl_s: 900 });
     call("farm", Request::Farm);
+    call("footprints", Request::Footprints);
+    call("decisions", Request::Decisions);
     for (name, kind) in [
         (
             "animation",
@@ -388,6 +442,7 @@ fn what_clients_are_told() {
         load: HostLoad::default(),
         tasks: 2,
         last_seen: Millis(1000),
+        device_states: vec![device_state()],
     };
     let farm = FarmView {
         farm: text("f"),
@@ -424,6 +479,23 @@ fn what_clients_are_told() {
     golden.pin("token", Response::Token(token));
     golden.pin("farm", Response::Farm(farm.clone()));
     golden.pin("refused", Response::Refused(refusal()));
+    let footprint = FootprintView {
+        file: "a.blend".into(),
+        scene: Some(text("Scene")),
+        view_layer: None,
+        device: DeviceKind::Cuda,
+        pixels: 2_097_152,
+        plain: Some(memory()),
+        kept: None,
+        margin_percent: 10,
+        load_ms: 70,
+        frame_ms: 900,
+        frames: 12,
+        out_of_memory: 1,
+    };
+    golden.pin("footprints", Response::Footprints(vec![footprint]));
+    let why = DecisionView { agent: text("host"), device: text("RTX"), decision: decision() };
+    golden.pin("decisions", Response::Decisions(vec![why]));
     golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
     golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
     golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));

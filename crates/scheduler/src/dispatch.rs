@@ -42,6 +42,8 @@ impl Core {
             submitter: job.submitter.clone(),
             stall_s: job.spec.policy.stall_s,
             work,
+            expected: Default::default(),
+            more: 0,
         };
         if let Some(live) = self.live.get_mut(&task.job) {
             live.step_mut(task.step).pass(task.task.0);

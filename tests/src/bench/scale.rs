@@ -155,6 +155,7 @@ fn hello() -> AgentHello {
             kind: DeviceKind::Cpu,
             memory_mib: 0,
             slots: 2,
+            driver: Default::default(),
         }],
         ffmpeg: false,
         ahead: 1,

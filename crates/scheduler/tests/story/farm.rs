@@ -312,6 +312,7 @@ pub(crate) fn hello(name: char, slots: u16) -> AgentHello {
             kind: DeviceKind::Cpu,
             memory_mib: 1000,
             slots,
+            driver: label(""),
         }],
         ffmpeg: true,
         ahead: 0,
