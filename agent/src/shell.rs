@@ -152,7 +152,7 @@ impl Shell {
             FromLink::Messages(messages) => {
                 for message in messages {
                     self.handle(match message {
-                        ToAgent::Assign(assignment) => Event::Assigned(Box::new(assignment)),
+                        ToAgent::Assign(assignment) => Event::Assigned(assignment),
                         ToAgent::Revoke(lease) => Event::Revoked(lease),
                         ToAgent::Recall(lease) => Event::Recalled(lease),
                         ToAgent::Settled(lease) => Event::Settled(lease),

@@ -310,11 +310,14 @@ impl Farm {
             }
             FromAgent::Devices(devices) => {
                 if let Some(link) = self.links.get_mut(&agent) {
-                    link.devices = devices;
+                    link.devices.clone_from(&devices);
                 }
                 self.dirty.agents.insert(agent);
+                self.core.handle(now, Event::DevicesTold { agent, devices });
             }
-            FromAgent::Measured(_) => {}
+            FromAgent::Measured(measurement) => {
+                self.core.handle(now, Event::Measured { agent, measurement });
+            }
             FromAgent::Decided(decision) => {
                 if let Some(link) = self.links.get_mut(&agent) {
                     if link.decisions.len() == DECISIONS_KEPT {
@@ -400,7 +403,7 @@ impl Farm {
                 Command::Assign { agent, assignment } => {
                     let now = self.now();
                     self.rates.entry(assignment.task.job).or_insert_with(|| Rate::begin(now));
-                    self.send(agent, Outgoing::Message(ToAgent::Assign(*assignment)));
+                    self.send(agent, Outgoing::Message(ToAgent::Assign(assignment)));
                 }
                 Command::Recall { agent, lease } => {
                     self.send(agent, Outgoing::Message(ToAgent::Recall(lease)));

@@ -2,11 +2,13 @@
 
 use grange_protocol::footprint::Decision;
 use grange_protocol::view::{
-    AgentState, AgentView, DecisionView, FailureView, FarmView, JobDetail, JobProgress, JobState,
-    JobView, StepView, TaskCounts, TaskProgressView, TaskView,
+    AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobDetail,
+    JobProgress, JobState, JobView, StepView, TaskCounts, TaskProgressView, TaskView,
 };
 use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
-use grange_scheduler::{Connection, Job, Phase};
+use grange_scheduler::{
+    Connection, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
+};
 
 use crate::farm::{AgentLink, Farm};
 
@@ -131,6 +133,29 @@ impl Farm {
             last_seen: link.map_or_else(|| self.now(), |link| link.last_seen),
             device_states: link.map(|link| link.devices.clone()).unwrap_or_default(),
         })
+    }
+
+    pub(crate) fn footprint_views(&self) -> Vec<FootprintView> {
+        let of_one = |(likeness, footprint): (&Likeness, &Footprint)| {
+            let (likeness, load_ms) = (likeness.clone(), footprint.load_ms.unwrap_or(0));
+            let sizes = footprint.sizes.values();
+            let view = |size: &SizeClass| FootprintView {
+                file: likeness.blend.file_name().into(),
+                scene: likeness.scene.clone(),
+                view_layer: likeness.view_layer.clone(),
+                device: likeness.device,
+                pixels: size.pixels,
+                plain: size.plain.map(Peak::mib),
+                kept: size.kept.map(Peak::mib),
+                margin_percent: MARGIN_MEASURED,
+                load_ms,
+                frame_ms: size.frame_ms.unwrap_or(0),
+                frames: size.frames,
+                out_of_memory: size.out_of_memory,
+            };
+            sizes.map(view).collect::<Vec<_>>()
+        };
+        self.core.state().footprints.iter().flat_map(of_one).collect()
     }
 
     /// Of every agent that is connected, its latest decisions in the order in which they were made.

@@ -38,7 +38,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) 
         Request::Outputs(query) => outputs(shared, query).await,
         Request::Logs(query) => logs(shared, query).await,
         Request::CreateToken { role, ttl_s } => create_token(shared, role, ttl_s).await,
-        Request::Footprints => Some(Response::Footprints(Vec::new())),
+        Request::Footprints => {
+            shared.farm.look(|farm| Response::Footprints(farm.footprint_views())).await.ok()
+        }
         Request::Decisions => {
             shared.farm.look(|farm| Response::Decisions(farm.decision_views())).await.ok()
         }

@@ -128,7 +128,7 @@ pub enum FromAgent {
 /// To an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
-    Assign(Assignment),
+    Assign(Box<Assignment>),
     /// The work is not wanted any more: stop it, commit nothing, say so by ending the attempt.
     Revoke(LeaseId),
     /// Another agent could begin it sooner: give it back if it has not begun.

@@ -10,9 +10,7 @@ use crate::quantity::Millis;
 
 /// Memory of one instance: on its device, and in its host's RAM. On a CPU device both are the
 /// resident set.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Memory {
     pub device_mib: u32,
     pub ram_mib: u32,
@@ -117,6 +115,15 @@ impl Memory {
         Self {
             device_mib: self.device_mib.max(other.device_mib),
             ram_mib: self.ram_mib.max(other.ram_mib),
+        }
+    }
+
+    /// Each part the smaller of the two.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            device_mib: self.device_mib.min(other.device_mib),
+            ram_mib: self.ram_mib.min(other.ram_mib),
         }
     }
 

@@ -30,7 +30,9 @@ pub struct TaskRef {
 }
 
 /// An agent's identity, minted when it joins and written into its certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct AgentId(pub Uuid);
 

@@ -300,6 +300,17 @@ impl Work {
 }
 
 impl RenderWork {
+    /// The shot that a task renders a part of; `None` past the last task.
+    pub fn shot_of(&self, index: TaskIndex) -> Option<&Shot> {
+        let mut at = u64::from(index.0);
+        self.shots.iter().find(|shot| {
+            let chunks = self.chunks(shot);
+            let found = at < chunks;
+            at = at.saturating_sub(chunks);
+            found
+        })
+    }
+
     fn chunks(&self, shot: &Shot) -> u64 {
         shot.frames.len().div_ceil(u64::from(self.chunk.max(1)))
     }

@@ -162,7 +162,7 @@ pub struct FootprintView {
     pub scene: Option<Label>,
     pub view_layer: Option<Label>,
     pub device: DeviceKind,
-    /// Width × height of the pictures, rounded to a power of two.
+    /// Width × height of the largest picture of this class of size; 0 if nobody knows.
     pub pixels: u64,
     /// The largest peaks, without and with the scene's data kept between frames.
     pub plain: Option<Memory>,

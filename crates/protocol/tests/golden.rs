@@ -254,7 +254,7 @@ fn between_agent_and_coordinator() {
             },
             more: 12,
         };
-        golden.pin(&format!("assign, {name}"), ToAgent::Assign(assignment));
+        golden.pin(&format!("assign, {name}"), ToAgent::Assign(Box::new(assignment)));
     }
     golden.pin("revoke", ToAgent::Revoke(lease()));
     golden.pin("recall", ToAgent::Recall(lease()));

@@ -1,26 +1,34 @@
 //! What the core knows of an agent: volatile, told by the agent each time it joins.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
-use grange_protocol::agent::{AgentHello, RuntimeInfo};
+use grange_protocol::agent::{AgentHello, DeviceKind, RuntimeInfo};
 use grange_protocol::job::{DeviceRequest, Engine, Needs, SceneNeeds, Work};
 use grange_protocol::{BlobHash, LeaseId, Millis};
+
+use crate::device::DeviceBook;
+use crate::footprint::Estimate;
 
 #[derive(Clone, Debug)]
 pub struct Agent {
     pub hello: AgentHello,
     pub connection: Connection,
     pub(crate) devices: Vec<DeviceBook>,
-    /// How it is filed among the agents that take tasks.
-    pub(crate) filed: Filed,
+    /// How its devices are filed among those that take tasks.
+    pub(crate) filed: Vec<Filed>,
 }
 
-/// An agent's places in the core's indices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A device's places in the core's indices.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filed {
-    /// Its load, if it has room for a task.
-    pub(crate) load: Option<usize>,
+    pub(crate) kind: DeviceKind,
+    /// If it is online: whether it is a CPU beside GPUs, and the memory that it has.
+    pub(crate) total: Option<(bool, u64)>,
+    /// Its load and what memory is free, if it has a free slot.
+    pub(crate) roomy: Option<(usize, u64)>,
+    /// Its load, if it takes tasks ahead.
+    pub(crate) ahead: Option<usize>,
     /// Scenes that an idle instance of it has open.
     pub(crate) scenes: Vec<BlobHash>,
 }
@@ -38,41 +46,18 @@ pub enum Connection {
     Offline,
 }
 
-/// What a device holds, running or ahead, and which scenes are warm on it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct DeviceBook {
-    pub(crate) slots: usize,
-    /// Tasks that it takes: slots and those ahead.
-    pub(crate) room: usize,
-    /// In the order of assignment: the first `slots` run, the rest wait.
-    pub(crate) held: Vec<LeaseId>,
-    /// By manifest.
-    pub(crate) scenes: BTreeMap<BlobHash, WarmScene>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WarmScene {
-    /// Leases that use it.
-    pub(crate) held: u32,
-    /// Instances that have it open: as many as ever used it at once.
-    pub(crate) instances: u32,
-    /// Since when the device works on it without a break.
-    pub(crate) since: Millis,
+impl Filed {
+    pub(crate) fn nowhere(kind: DeviceKind) -> Self {
+        Self { kind, total: None, roomy: None, ahead: None, scenes: Vec::new() }
+    }
 }
 
 impl Agent {
     pub(crate) fn new(hello: AgentHello) -> Self {
-        let ahead = usize::from(hello.ahead);
-        let devices = hello
-            .devices
-            .iter()
-            .map(|device| DeviceBook {
-                slots: device.slots.into(),
-                room: usize::from(device.slots) * (1 + ahead),
-                ..DeviceBook::default()
-            })
-            .collect();
-        Self { hello, connection: Connection::Online, devices, filed: Filed::default() }
+        let devices: Vec<DeviceBook> =
+            hello.devices.iter().map(|device| DeviceBook::new(device, hello.ahead)).collect();
+        let filed = devices.iter().map(|device| Filed::nowhere(device.kind)).collect();
+        Self { hello, connection: Connection::Online, devices, filed }
     }
 
     pub fn is_online(&self) -> bool {
@@ -81,27 +66,42 @@ impl Agent {
 
     /// Leases that it holds, of whatever state.
     pub fn held(&self) -> impl Iterator<Item = LeaseId> + '_ {
-        self.devices.iter().flat_map(|device| device.held.iter().copied())
+        self.devices.iter().flat_map(|device| device.held.iter().map(|held| held.lease))
     }
 
-    /// How it should be filed now.
-    pub(crate) fn filing(&self) -> Filed {
-        let roomy = || self.devices.iter().filter(|device| self.is_online() && device.has_room());
-        let warm = |device: &DeviceBook| {
-            let idle = device.scenes.iter().filter(|(_, warm)| warm.held < warm.instances);
-            idle.map(|(scene, _)| *scene).collect::<Vec<_>>()
-        };
-        let scenes = roomy().filter(|device| device.has_idle_slot()).flat_map(warm);
-        Filed { load: roomy().map(DeviceBook::load).min(), scenes: scenes.collect() }
+    /// How its devices should be filed now.
+    pub(crate) fn filing(&self) -> Vec<Filed> {
+        self.devices.iter().map(|device| self.filing_of(device)).collect()
+    }
+
+    fn filing_of(&self, device: &DeviceBook) -> Filed {
+        if !self.is_online() || device.is_lost {
+            return Filed::nowhere(device.kind);
+        }
+        let running = device.running();
+        let is_roomy = device.has_free_slot(running);
+        let idle = device.scenes.iter().filter(|(_, warm)| warm.held < warm.instances);
+        let scenes = if is_roomy { idle.map(|(scene, _)| *scene).collect() } else { Vec::new() };
+        Filed {
+            kind: device.kind,
+            total: Some((device.kind == DeviceKind::Cpu && self.has_gpu(), device.total_mib)),
+            roomy: is_roomy.then(|| (device.load(), running.free_mib)),
+            ahead: device.has_room_ahead(running).then(|| device.load()),
+            scenes,
+        }
+    }
+
+    fn has_gpu(&self) -> bool {
+        self.devices.iter().any(|device| device.kind != DeviceKind::Cpu)
     }
 
     /// Whether it could ever do this work.
     pub fn fits(&self, work: &Work) -> bool {
         self.has_what_it_needs(&work.needs())
-            && self.hello.devices.iter().any(|device| device.kind.serves(device_request(work)))
+            && (0..self.devices.len()).any(|at| self.suits(at, work))
     }
 
-    fn has_what_it_needs(&self, needs: &Needs<'_>) -> bool {
+    pub(crate) fn has_what_it_needs(&self, needs: &Needs<'_>) -> bool {
         match needs {
             Needs::Blender(needs) => self.hello.runtimes.iter().any(|runtime| {
                 runtime.version.can_open(needs.saved_by)
@@ -113,72 +113,40 @@ impl Agent {
         }
     }
 
-    /// The device that takes a task of this work now, the least loaded first.
-    pub(crate) fn device_for(&self, work: &Work) -> Option<usize> {
-        let request = device_request(work);
-        (0..self.devices.len())
-            .filter(|at| self.hello.devices[*at].kind.serves(request))
-            .filter(|at| self.devices[*at].has_room())
-            .min_by_key(|at| self.devices[*at].load())
-    }
-}
-
-impl DeviceBook {
-    pub(crate) fn has_room(&self) -> bool {
-        self.held.len() < self.room
-    }
-
-    pub(crate) fn has_idle_slot(&self) -> bool {
-        self.held.len() < self.slots
-    }
-
-    /// Thousandths of the slots that are in use; above 1000 if tasks wait.
-    pub(crate) fn load(&self) -> usize {
-        self.held.len() * 1000 / self.slots.max(1)
-    }
-
-    /// Leases that wait behind those that run.
-    pub(crate) fn waiting(&self) -> &[LeaseId] {
-        self.held.get(self.slots..).unwrap_or(&[])
-    }
-
-    pub(crate) fn hold(&mut self, lease: LeaseId, scene: Option<BlobHash>, now: Millis) {
-        self.held.push(lease);
-        if let Some(scene) = scene {
-            let new = WarmScene { held: 0, instances: 0, since: now };
-            let warm = self.scenes.entry(scene).or_insert(new);
-            warm.held += 1;
-            warm.instances = warm.instances.max(warm.held.min(self.slots as u32));
+    /// Whether a device is one for this work. Where there is a GPU, the CPU renders only what asks
+    /// for it; what does not render leaves the GPUs alone where there is a CPU.
+    pub(crate) fn suits(&self, device: usize, work: &Work) -> bool {
+        let Some(kind) = self.devices.get(device).map(|device| device.kind) else { return false };
+        let is_cpu = kind == DeviceKind::Cpu;
+        match work {
+            Work::Render(render) => {
+                let request = render.settings.device;
+                let spared = is_cpu && request == DeviceRequest::Any && self.has_gpu();
+                kind.serves(request) && !spared
+            }
+            Work::Video(_) | Work::Noop(_) => {
+                is_cpu || self.devices.iter().all(|device| device.kind != DeviceKind::Cpu)
+            }
         }
     }
 
-    pub(crate) fn release(&mut self, lease: LeaseId, scene: Option<BlobHash>) {
-        self.held.retain(|held| *held != lease);
-        if let Some(warm) = scene.and_then(|scene| self.scenes.get_mut(&scene)) {
-            warm.held = warm.held.saturating_sub(1);
-        }
+    /// RAM that is free for instances of GPUs; the CPU is the device whose memory it is.
+    pub(crate) fn free_ram_mib(&self) -> u64 {
+        let cpu = self.devices.iter().find(|device| device.kind == DeviceKind::Cpu);
+        let Some(cpu) = cpu.filter(|cpu| cpu.total_mib > 0) else { return u64::MAX };
+        let taken: u64 = self.devices.iter().map(|device| device.running().ram_mib).sum();
+        cpu.total_mib.saturating_sub(cpu.others_mib).saturating_sub(taken)
     }
 
-    /// Forgets scenes that nobody uses until there is a slot for another.
-    pub(crate) fn make_way(&mut self, keep: BlobHash) {
-        while self.scenes.len() >= self.slots.max(1) && !self.scenes.contains_key(&keep) {
-            let oldest = self
-                .scenes
-                .iter()
-                .min_by_key(|(_, warm)| (warm.held, warm.since))
-                .map(|(scene, _)| *scene);
-            match oldest {
-                Some(scene) => self.scenes.remove(&scene),
-                None => break,
-            };
-        }
-    }
-}
-
-fn device_request(work: &Work) -> DeviceRequest {
-    match work {
-        Work::Render(render) => render.settings.device,
-        Work::Video(_) | Work::Noop(_) => DeviceRequest::Any,
+    /// Whether a task would have an instance on the device at once.
+    pub(crate) fn runs_now(&self, device: usize, estimate: &Estimate) -> bool {
+        let Some(book) = self.devices.get(device) else { return false };
+        let running = book.running();
+        let need = book.offers(estimate, running);
+        let ram_mib = need.map_or(0, |need| u64::from(need.ram_mib));
+        let has_ram =
+            book.kind == DeviceKind::Cpu || ram_mib == 0 || ram_mib <= self.free_ram_mib();
+        book.has_free_slot(running) && book.fits(need, running) && has_ram
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grange_protocol::client::{JobAction, Role};
+use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
 use grange_protocol::view::{JobState, TaskState};
 use grange_protocol::{
-    AgentId, BlobHash, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex,
-    TaskRef,
+    AgentId, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex, TaskRef,
 };
 
 use crate::agent::{Agent, Connection, Lack};
@@ -17,6 +17,7 @@ use crate::fact::{Fact, Recorded};
 use crate::job::{Job, Phase};
 use crate::lease::{Hold, Leases};
 use crate::live::{Live, LiveStep, Rank};
+use crate::placement::{Queueing, Roomy, Total, Warm};
 use crate::state::State;
 use crate::tasks::Mark;
 use crate::token::TokenHash;
@@ -58,10 +59,16 @@ pub struct Core {
     pub(crate) live: BTreeMap<JobId, Live>,
     /// Jobs with ready tasks, in the order in which they are served.
     pub(crate) ranks: BTreeSet<Rank>,
-    /// Agents with room for a task, the least loaded first.
-    pub(crate) roomy: BTreeSet<(usize, AgentId)>,
-    /// Those of them that have an idle instance with a scene open.
-    pub(crate) warm: BTreeSet<(BlobHash, AgentId)>,
+    /// Devices with a free slot.
+    pub(crate) roomy: BTreeSet<Roomy>,
+    /// Devices that take tasks ahead.
+    pub(crate) queueing: BTreeSet<Queueing>,
+    /// Those with a free slot that have an idle instance with a scene open.
+    pub(crate) warm: BTreeSet<Warm>,
+    /// What the devices that are online have.
+    pub(crate) totals: BTreeSet<Total>,
+    /// What agents said of instances that ran out of memory, until the attempt's end is told.
+    pub(crate) ran_out: BTreeMap<LeaseId, Measurement>,
     /// When the leases of lost agents end.
     pub(crate) expiries: BTreeSet<(Millis, AgentId)>,
     pub(crate) last_lease: u64,
@@ -91,7 +98,10 @@ impl Core {
             live,
             ranks: BTreeSet::new(),
             roomy: BTreeSet::new(),
+            queueing: BTreeSet::new(),
             warm: BTreeSet::new(),
+            totals: BTreeSet::new(),
+            ran_out: BTreeMap::new(),
             expiries: BTreeSet::new(),
             last_lease: 0,
             facts: Vec::new(),
@@ -125,6 +135,8 @@ impl Core {
             Event::AgentJoined { agent, hello } => self.agent_joined(agent, *hello),
             Event::AgentGone { agent } => self.agent_gone(agent),
             Event::AgentDraining { agent } => self.agent_draining(agent),
+            Event::DevicesTold { agent, devices } => self.devices_told(agent, &devices),
+            Event::Measured { agent, measurement } => self.measured(agent, measurement),
             Event::Returned { agent, leases } => self.returned(agent, &leases),
             Event::Ended { agent, lease, task, outcome } => self.ended(agent, lease, task, outcome),
             Event::OutputReceived { request, agent, lease, task, output } => {
@@ -159,7 +171,8 @@ impl Core {
             .filter(|live| live.rank.is_some() && live.settled_at > self.now)
             .map(|live| live.settled_at)
             .min();
-        [expiry, settled, self.next_recall(), self.next_scene_change()].into_iter().flatten().min()
+        let next = [self.next_recall(), self.next_scene_change(), self.next_saving()];
+        next.into_iter().chain([expiry, settled]).flatten().min()
     }
 
     pub fn state(&self) -> &State {
@@ -241,7 +254,8 @@ impl Core {
                     .into(),
             );
         }
-        Some("the farm is busy with other jobs".into())
+        self.why_no_memory(id, job, step)
+            .or_else(|| Some("the farm is busy with other jobs".into()))
     }
 
     pub(crate) fn online(&self) -> impl Iterator<Item = (&AgentId, &Agent)> {
@@ -290,6 +304,9 @@ impl Core {
             }
             self.ranks.extend(rank);
             live.rank = rank;
+        }
+        if live.rank.is_none() {
+            self.end_saving(id);
         }
     }
 
@@ -445,6 +462,7 @@ impl Core {
             self.revoke(lease);
             self.task_changed(task);
         }
+        self.end_saving(id);
         if let Some(rank) = self.live.remove(&id).and_then(|live| live.rank) {
             self.ranks.remove(&rank);
         }

@@ -3,35 +3,43 @@
 use grange_protocol::agent::Assignment;
 use grange_protocol::{AgentId, BlobHash, JobId, LeaseId, Millis, TaskIndex, TaskRef};
 
-use crate::agent::{Agent, Filed};
+use crate::agent::Filed;
 use crate::command::Command;
 use crate::core::Core;
+use crate::device::Held;
 use crate::lease::{Hold, Lease};
-use crate::placement::Place;
+use crate::placement::{Place, Verdict};
 use crate::tasks::Mark;
 
 impl Core {
     /// Assigns until nothing fits any more.
     pub(crate) fn dispatch(&mut self) {
-        while let Some(place) = self.next_place() {
-            self.assign(place);
+        while let Some(verdict) = self.next_verdict() {
+            match verdict {
+                Verdict::Place(place) => self.assign(place),
+                Verdict::FitsNowhere { task, reason } => self.fits_nowhere(task, reason),
+            }
         }
+        self.save_for_those_who_starve();
         self.recall_for_idle();
     }
 
-    fn next_place(&self) -> Option<Place> {
-        if self.roomy.is_empty() {
+    fn next_verdict(&self) -> Option<Verdict> {
+        if self.roomy.is_empty() && self.queueing.is_empty() {
             return None;
         }
         self.ranks.iter().find_map(|(_, _, _, job)| self.place(*job))
     }
 
     fn assign(&mut self, place: Place) {
-        let Place { agent, device, task } = place;
+        let Place { agent, device, task, need, expected } = place;
         let Some(job) = self.state.jobs.get(&task.job) else { return };
         let Some(work) = job.spec.step(task.step).and_then(|step| step.work.task(task.task)) else {
             return;
         };
+        let live = self.live.get(&task.job);
+        let ready = live.map_or(0, |live| live.ready(job, task.step));
+        let more = ready.saturating_sub(1);
         self.last_lease += 1;
         let lease = LeaseId { epoch: self.state.epoch, number: self.last_lease };
         let assignment = Assignment {
@@ -42,17 +50,16 @@ impl Core {
             submitter: job.submitter.clone(),
             stall_s: job.spec.policy.stall_s,
             work,
-            expected: Default::default(),
-            more: 0,
+            expected,
+            more,
         };
         if let Some(live) = self.live.get_mut(&task.job) {
             live.step_mut(task.step).pass(task.task.0);
             live.served = self.last_lease;
         }
-        self.hold(
-            lease,
-            Lease { task, agent, device: device as u16, since: self.now, hold: Hold::Held },
-        );
+        let held =
+            Lease { task, agent, device: device as u16, since: self.now, need, hold: Hold::Held };
+        self.hold(lease, held);
         self.command(Command::Assign { agent, assignment: Box::new(assignment) });
     }
 
@@ -69,9 +76,10 @@ impl Core {
             if let Some(scene) = scene {
                 device.make_way(scene);
             }
-            device.hold(id, scene, now);
+            device.hold(Held { lease: id, need: lease.need }, scene, now);
         }
         self.leases.insert(id, lease);
+        self.end_saving(lease.task.job);
         self.rank(lease.task.job);
         self.file(lease.agent);
         self.task_changed(lease.task);
@@ -162,12 +170,9 @@ impl Core {
         if !self.ranks.is_empty() {
             return Vec::new();
         }
-        let is_idle = |agent: &Agent| agent.devices.iter().any(|device| device.has_idle_slot());
-        self.roomy
-            .iter()
-            .map(|(_, id)| *id)
-            .filter(|id| self.agents.get(id).is_some_and(is_idle))
-            .collect()
+        let mut idle: Vec<AgentId> = self.roomy.iter().map(|(_, _, _, id, _)| *id).collect();
+        idle.dedup();
+        idle
     }
 
     fn waiting_leases(&self) -> impl Iterator<Item = (LeaseId, Lease)> + '_ {
@@ -175,7 +180,7 @@ impl Core {
             .values()
             .flat_map(|agent| &agent.devices)
             .flat_map(|device| device.waiting())
-            .filter_map(|id| Some((*id, *self.leases.get(*id)?)))
+            .filter_map(|id| Some((id, *self.leases.get(id)?)))
             .filter(|(_, lease)| lease.hold == Hold::Held)
     }
 
@@ -187,12 +192,16 @@ impl Core {
             return false;
         };
         !job.blocked.contains(&agent)
-            && job.failures(lease.task).iter().all(|failure| failure.agent != agent)
+            && job
+                .failures(lease.task)
+                .iter()
+                .all(|failure| failure.agent != agent || !failure.counts())
             && job.spec.step(lease.task.step).is_some_and(|step| {
                 taker.fits(&step.work)
-                    && taker
-                        .device_for(&step.work)
-                        .is_some_and(|at| taker.devices[at].has_idle_slot())
+                    && (0..taker.devices.len()).any(|at| {
+                        let estimate = self.estimate(job, lease.task, taker.devices[at].kind);
+                        taker.suits(at, &step.work) && taker.runs_now(at, &estimate)
+                    })
             })
     }
 
@@ -205,16 +214,31 @@ impl Core {
         }
         let old = std::mem::replace(&mut agent.filed, filing.clone());
         self.unfile(id, &old);
-        self.roomy.extend(filing.load.map(|load| (load, id)));
-        self.warm.extend(filing.scenes.into_iter().map(|scene| (scene, id)));
+        for (at, filed) in (0u16..).zip(&filing) {
+            let kind = filed.kind;
+            self.roomy.extend(filed.roomy.map(|(load, free_mib)| (kind, load, free_mib, id, at)));
+            self.queueing.extend(filed.ahead.map(|load| (kind, load, id, at)));
+            self.totals.extend(filed.total.map(|(spared, mib)| (kind, spared, mib, id, at)));
+            let load = filed.roomy.map_or(0, |(load, _)| load);
+            self.warm.extend(filed.scenes.iter().map(|scene| (*scene, load, id, at)));
+        }
     }
 
-    pub(crate) fn unfile(&mut self, id: AgentId, old: &Filed) {
-        if let Some(load) = old.load {
-            self.roomy.remove(&(load, id));
-        }
-        for scene in &old.scenes {
-            self.warm.remove(&(*scene, id));
+    pub(crate) fn unfile(&mut self, id: AgentId, old: &[Filed]) {
+        for (at, filed) in (0u16..).zip(old) {
+            let kind = filed.kind;
+            if let Some((load, free_mib)) = filed.roomy {
+                self.roomy.remove(&(kind, load, free_mib, id, at));
+                for scene in &filed.scenes {
+                    self.warm.remove(&(*scene, load, id, at));
+                }
+            }
+            if let Some(load) = filed.ahead {
+                self.queueing.remove(&(kind, load, id, at));
+            }
+            if let Some((spared, mib)) = filed.total {
+                self.totals.remove(&(kind, spared, mib, id, at));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use grange_protocol::agent::{AgentHello, Outcome};
 use grange_protocol::client::{JobAction, Role};
 use grange_protocol::file::Output;
+use grange_protocol::footprint::{DeviceState, Measurement};
 use grange_protocol::shot::Label;
 use grange_protocol::{AgentId, JobId, JobSpec, LeaseId, Millis, TaskRef};
 
@@ -51,6 +52,16 @@ pub enum Event {
     },
     AgentDraining {
         agent: AgentId,
+    },
+    /// How its devices are doing, in the order of its hello.
+    DevicesTold {
+        agent: AgentId,
+        devices: Vec<DeviceState>,
+    },
+    /// What a frame took, or that memory ran out.
+    Measured {
+        agent: AgentId,
+        measurement: Measurement,
     },
     /// The agent will not begin these.
     Returned {

@@ -3,10 +3,12 @@
 use grange_protocol::agent::{Completed, FailureKind};
 use grange_protocol::client::Role;
 use grange_protocol::file::Output;
+use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
 use grange_protocol::{AgentId, Epoch, JobId, JobSpec, Millis, Priority, StepIndex, TaskRef};
 use serde::{Deserialize, Serialize};
 
+use crate::footprint::Likeness;
 use crate::token::TokenHash;
 
 /// A fact and when it became one.
@@ -75,5 +77,17 @@ pub enum Fact {
         identity: AgentId,
         name: Label,
         role: Role,
+    },
+    /// What a frame took, or that memory ran out for it.
+    Measured {
+        likeness: Box<Likeness>,
+        measurement: Measurement,
+        /// The shot has the size that its file says.
+        own_size: bool,
+    },
+    /// No device of the farm has the memory that the task needs.
+    FitsNowhere {
+        task: TaskRef,
+        reason: String,
     },
 }

@@ -1,10 +1,10 @@
 //! What is always true of a core. Every test and every simulation asks after every event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use grange_protocol::{JobId, LeaseId, StepIndex};
 
-use crate::agent::Agent;
+use crate::agent::Filed;
 use crate::core::Core;
 use crate::lease::Hold;
 use crate::tasks::Mark;
@@ -26,10 +26,8 @@ impl Core {
                 problems.push(format!("lease {id} is held by an agent that nobody knows"));
                 continue;
             };
-            let booked = agent
-                .devices
-                .get(usize::from(lease.device))
-                .is_some_and(|device| device.held.contains(&id));
+            let booked =
+                agent.devices.get(usize::from(lease.device)).is_some_and(|device| device.holds(id));
             if !booked {
                 problems.push(format!("lease {id} is not in its device's book"));
             }
@@ -68,13 +66,10 @@ impl Core {
     fn check_devices(&self, problems: &mut Vec<String>) {
         for (id, agent) in &self.agents {
             for device in &agent.devices {
-                if device.held.len() > device.room {
-                    problems.push(format!("agent {id} holds more than it has room for"));
-                }
                 let lost: Vec<LeaseId> = device
                     .held
                     .iter()
-                    .copied()
+                    .map(|held| held.lease)
                     .filter(|lease| self.leases.get(*lease).is_none())
                     .collect();
                 if !lost.is_empty() {
@@ -85,10 +80,17 @@ impl Core {
                 problems.push(format!("agent {id} is filed wrongly"));
             }
         }
-        let filed = |count: fn(&Agent) -> usize| -> usize { self.agents.values().map(count).sum() };
-        let roomy = filed(|agent| usize::from(agent.filed.load.is_some()));
-        let warm = filed(|agent| agent.filed.scenes.iter().collect::<BTreeSet<_>>().len());
-        if (roomy, warm) != (self.roomy.len(), self.warm.len()) {
+        let filed = |count: fn(&Filed) -> usize| -> usize {
+            self.agents.values().flat_map(|agent| &agent.filed).map(count).sum()
+        };
+        let expected = [
+            filed(|filed| usize::from(filed.roomy.is_some())),
+            filed(|filed| usize::from(filed.ahead.is_some())),
+            filed(|filed| filed.scenes.len()),
+            filed(|filed| usize::from(filed.total.is_some())),
+        ];
+        let found = [self.roomy.len(), self.queueing.len(), self.warm.len(), self.totals.len()];
+        if expected != found {
             problems.push("the files of agents have entries that no agent has".into());
         }
     }

@@ -64,6 +64,14 @@ pub struct AttemptFailure {
     pub at: Millis,
 }
 
+impl AttemptFailure {
+    /// Whether it says something about the task or the agent. Want of memory only says where not
+    /// to put it.
+    pub fn counts(&self) -> bool {
+        self.kind != FailureKind::OutOfMemory
+    }
+}
+
 /// What completed attempts took together, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
@@ -207,10 +215,17 @@ impl Job {
         self.partial.entry((task.step, task.task.0)).or_default().push(output.clone());
     }
 
+    /// An attempt that ran out of memory counts neither against the task nor against the agent; of
+    /// those only the last is remembered.
     pub(crate) fn record_failure(&mut self, task: TaskRef, failure: AttemptFailure) {
-        self.failed_on.entry(failure.agent).or_default().insert((task.step, task.task.0));
+        if failure.counts() {
+            self.failed_on.entry(failure.agent).or_default().insert((task.step, task.task.0));
+        }
         if let Some(step) = self.step_mut(task.step) {
             let kept = step.failures.entry(task.task.0).or_default();
+            if !failure.counts() {
+                kept.retain(AttemptFailure::counts);
+            }
             if kept.len() == FAILURES_KEPT {
                 kept.remove(0);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use grange_protocol::footprint::Memory;
 use grange_protocol::{AgentId, LeaseId, Millis, TaskRef};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Lease {
     /// Index into the agent's devices.
     pub device: u16,
     pub since: Millis,
+    /// Memory that an instance for it needs, as far as anybody knows.
+    pub need: Option<Memory>,
     pub hold: Hold,
 }
 

@@ -21,15 +21,19 @@
 mod agent;
 mod command;
 mod core;
+mod device;
 mod dispatch;
 mod event;
 mod fact;
+mod footprint;
 mod invariants;
 mod job;
+mod learning;
 mod lease;
 mod live;
 mod outcome;
 mod placement;
+mod saving;
 mod state;
 mod tasks;
 mod token;
@@ -39,6 +43,9 @@ pub use command::{Answer, Changes, Command};
 pub use core::{Core, Timing};
 pub use event::{Event, RequestId};
 pub use fact::{Fact, Recorded};
+pub use footprint::{
+    Estimate, Footprint, Footprints, Likeness, MARGIN_MEASURED, Peak, SizeClass, class_of,
+};
 pub use job::{AttemptFailure, Cost, Job, Phase, Step};
 pub use lease::{Hold, Lease, Leases};
 pub use state::{Inconsistent, State};

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use grange_protocol::{JobId, Millis, Priority, StepIndex};
+use grange_protocol::{AgentId, JobId, Millis, Priority, StepIndex};
 
 use crate::job::{Job, Phase};
 
@@ -20,6 +20,10 @@ pub(crate) struct Live {
     pub(crate) settled_at: Millis,
     /// The number of its latest lease.
     pub(crate) served: u64,
+    /// Since when it is among the next to be served and has nothing running.
+    pub(crate) starving_since: Option<Millis>,
+    /// The device that is kept free for it.
+    pub(crate) saved_at: Option<(AgentId, usize)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -35,7 +39,7 @@ pub(crate) struct LiveStep {
 impl Live {
     pub(crate) fn new(job: &Job, settled_at: Millis) -> Self {
         let steps = job.steps.iter().map(|_| LiveStep::default()).collect();
-        Self { steps, rank: None, settled_at, served: 0 }
+        Self { steps, rank: None, settled_at, served: 0, starving_since: None, saved_at: None }
     }
 
     pub(crate) fn running(&self) -> u32 {
@@ -103,6 +107,11 @@ impl LiveStep {
     /// The task is under a lease.
     pub(crate) fn begin(&mut self, task: u32) {
         self.running += 1;
+        self.returned.remove(&task);
+    }
+
+    /// The task was closed without having run.
+    pub(crate) fn forget(&mut self, task: u32) {
         self.returned.remove(&task);
     }
 

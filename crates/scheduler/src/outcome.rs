@@ -3,9 +3,10 @@
 use grange_protocol::agent::{AgentHello, Completed, Failure, FailureKind, Outcome};
 use grange_protocol::client::Role;
 use grange_protocol::file::Output;
+use grange_protocol::footprint::Memory;
 use grange_protocol::{AgentId, JobId, LeaseId, Refusal, RefusalCode, StepIndex, TaskRef};
 
-use crate::agent::{Agent, Connection, DeviceBook, Lack};
+use crate::agent::{Agent, Connection, Lack};
 use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::fact::Fact;
@@ -32,7 +33,6 @@ impl Core {
         for lease in &before {
             self.release(*lease);
         }
-        let devices = hello.devices.len();
         let holding = hello.holding.clone();
         if let Some(old) = self.agents.insert(id, Agent::new(hello)) {
             self.unfile(id, &old.filed);
@@ -40,16 +40,18 @@ impl Core {
         self.file(id);
         let mut drop = Vec::new();
         for held in holding {
-            let device = held.device.min(devices.saturating_sub(1) as u16);
+            let device = held.device;
             let known =
                 kept.iter().find(|(lease, _)| *lease == held.lease).map(|(_, lease)| *lease);
             let good = match known {
                 Some(lease) => lease.hold != Hold::Revoked && lease.task == held.task,
                 None => self.leases.get(held.lease).is_none(),
             };
-            if good && self.has_room_at(id, device) && self.may_adopt(held.task) {
+            if good && self.has_device(id, device) && self.may_adopt(held.task) {
                 let since = known.map_or(self.now, |lease| lease.since);
-                let lease = Lease { task: held.task, agent: id, device, since, hold: Hold::Held };
+                let need = self.need_on(id, device, held.task);
+                let hold = Hold::Held;
+                let lease = Lease { task: held.task, agent: id, device, since, need, hold };
                 self.hold(held.lease, lease);
             } else {
                 drop.push(held.lease);
@@ -65,10 +67,15 @@ impl Core {
         }
     }
 
-    fn has_room_at(&self, agent: AgentId, device: u16) -> bool {
-        let device =
-            self.agents.get(&agent).and_then(|agent| agent.devices.get(usize::from(device)));
-        device.is_some_and(DeviceBook::has_room)
+    fn has_device(&self, agent: AgentId, device: u16) -> bool {
+        self.agents
+            .get(&agent)
+            .is_some_and(|agent| agent.devices.get(usize::from(device)).is_some())
+    }
+
+    fn need_on(&self, agent: AgentId, device: u16, task: TaskRef) -> Option<Memory> {
+        let device = self.agents.get(&agent)?.devices.get(usize::from(device))?;
+        self.estimate(self.job(task.job)?, task, device.kind).need()
     }
 
     /// Whether an agent that says it works on the task may go on.
@@ -156,7 +163,12 @@ impl Core {
                 None => self.record(Fact::TaskCompleted { task, agent, cost }),
                 Some(failure) => self.attempt_failed(agent, task, failure),
             },
-            Outcome::Failed(failure) => self.attempt_failed(agent, task, failure),
+            Outcome::Failed(failure) => {
+                if failure.kind == FailureKind::OutOfMemory {
+                    self.learn_that_memory_ran_out(lease);
+                }
+                self.attempt_failed(agent, task, failure);
+            }
             Outcome::Canceled => {}
         }
         self.release(lease);
@@ -178,7 +190,8 @@ impl Core {
         let Failure { kind, reason } = failure;
         self.record(Fact::AttemptFailed { task, agent, kind, reason });
         let Some(job) = self.job(task.job) else { return };
-        let spent = job.failures(task).len() >= usize::from(job.spec.policy.attempts_max);
+        let counted = job.failures(task).iter().filter(|failure| failure.counts()).count();
+        let spent = counted >= usize::from(job.spec.policy.attempts_max);
         let hopeless = kind == FailureKind::Scene;
         let limit = usize::from(job.spec.policy.agent_failures_max);
         let block = job.failed_on.get(&agent).is_some_and(|tasks| tasks.len() >= limit)

@@ -1,15 +1,34 @@
-//! Which task goes where: highest priority, fair share, a warm scene, the least loaded device.
+//! Which task goes where: highest priority, fair share, a warm scene, the least loaded device, and
+//! among those the one whose free memory the shot fits best.
 
 use std::cmp::Reverse;
+use std::ops::Bound;
 
-use grange_protocol::job::Work;
+use grange_protocol::agent::DeviceKind;
+use grange_protocol::footprint::{Expected, Memory};
+use grange_protocol::job::{DeviceRequest, Work};
 use grange_protocol::{AgentId, BlobHash, JobId, Millis, Priority, StepIndex, TaskRef};
 
-use crate::agent::{Agent, DeviceBook};
+use crate::agent::Agent;
 use crate::core::Core;
+use crate::device::DeviceBook;
+use crate::footprint::{Estimate, Likeness};
 use crate::job::Job;
 use crate::live::Live;
-use uuid::Uuid;
+
+/// A device with a free slot: kind, load, free memory in MiB, whose it is.
+pub(crate) type Roomy = (DeviceKind, usize, u64, AgentId, u16);
+/// A device that takes tasks ahead: kind, load, whose it is.
+pub(crate) type Queueing = (DeviceKind, usize, AgentId, u16);
+/// A device with an idle instance: its scene, its load, whose it is.
+pub(crate) type Warm = (BlobHash, usize, AgentId, u16);
+/// What a device has if nobody uses it: kind, whether it is a CPU beside GPUs, memory in MiB.
+pub(crate) type Total = (DeviceKind, bool, u64, AgentId, u16);
+
+const NOBODY: AgentId = AgentId(uuid::Uuid::nil());
+/// GPUs first: whoever asks for nothing is glad of one.
+const KINDS: [DeviceKind; 5] =
+    [DeviceKind::Cuda, DeviceKind::Hip, DeviceKind::OneApi, DeviceKind::Metal, DeviceKind::Cpu];
 
 /// A task and the device that gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,46 +36,90 @@ pub(crate) struct Place {
     pub(crate) agent: AgentId,
     pub(crate) device: usize,
     pub(crate) task: TaskRef,
+    /// Memory that is set aside for it; `None`: nobody knows.
+    pub(crate) need: Option<Memory>,
+    pub(crate) expected: Expected,
+}
+
+/// What becomes of a ready task.
+pub(crate) enum Verdict {
+    Place(Place),
+    /// No device of the farm could ever hold it.
+    FitsNowhere {
+        task: TaskRef,
+        reason: String,
+    },
+}
+
+/// A step whose next task wants a place.
+struct Asking<'a> {
+    core: &'a Core,
+    id: JobId,
+    job: &'a Job,
+    live: &'a Live,
+    step: StepIndex,
+    work: &'a Work,
+    /// The next task, if it does not matter on which agent.
+    task: TaskRef,
 }
 
 impl Core {
-    /// The best place for the job's next task, if there is one now.
-    pub(crate) fn place(&self, id: JobId) -> Option<Place> {
+    /// What becomes of the job's next task now, if anything.
+    pub(crate) fn place(&self, id: JobId) -> Option<Verdict> {
         let (job, live) = (self.job(id)?, self.live.get(&id)?);
         if live.settled_at > self.now {
             return None;
         }
-        job.step_indices()
-            .filter(|step| live.ready(job, *step) > 0)
-            .find_map(|step| self.place_step(id, job, live, step))
+        job.step_indices().filter(|step| live.ready(job, *step) > 0).find_map(|step| {
+            let asking = self.asking(id, job, live, step)?;
+            let place = asking.place().map(Verdict::Place);
+            place.or_else(|| asking.fits_nowhere())
+        })
     }
 
-    /// A free slot beats a place behind a running task, an instance with the scene open beats one
-    /// without, and then the least loaded agent gets the task.
-    fn place_step(&self, id: JobId, job: &Job, live: &Live, step: StepIndex) -> Option<Place> {
+    fn asking<'a>(
+        &'a self,
+        id: JobId,
+        job: &'a Job,
+        live: &'a Live,
+        step: StepIndex,
+    ) -> Option<Asking<'a>> {
         let work = &job.spec.step(step)?.work;
-        let try_agent = |agent: AgentId| {
-            let device = self.device_on(agent, job, work)?;
-            let task = self.task_for(agent, id, job, live, step)?;
-            Some(Place { agent, device, task })
-        };
-        let warm = job.spec.manifest.and_then(|scene| {
-            let first = (scene, AgentId(Uuid::nil()));
-            let have_it = self.warm.range(first..).take_while(|(warm, _)| *warm == scene);
-            let places = have_it.filter_map(|(_, agent)| try_agent(*agent));
-            places.min_by_key(|place| self.agents.get(&place.agent).map(|agent| agent.filed.load))
-        });
-        warm.or_else(|| self.roomy.iter().find_map(|(_, agent)| try_agent(*agent)))
+        let task = self.next_task(id, job, live, step, |_| true)?;
+        Some(Asking { core: self, id, job, live, step, work, task })
     }
 
-    /// The device of the agent that would take a task of this work now.
-    fn device_on(&self, id: AgentId, job: &Job, work: &Work) -> Option<usize> {
-        let agent = self.agents.get(&id)?;
-        if job.blocked.contains(&id) || !agent.fits(work) {
-            return None;
-        }
-        let at = agent.device_for(work)?;
-        self.admits(&agent.devices[at], job.spec.manifest, job.priority()).then_some(at)
+    /// What a task is expected to take on a kind of device.
+    pub(crate) fn estimate(&self, job: &Job, task: TaskRef, device: DeviceKind) -> Estimate {
+        let nothing = Estimate {
+            expected: Expected { plain: Some(Memory::default()), ..Expected::default() },
+            ..Estimate::default()
+        };
+        let work = job.spec.step(task.step).map(|step| &step.work);
+        let (Some(Work::Render(render)), Some(manifest)) = (work, job.spec.manifest) else {
+            return nothing;
+        };
+        let Some(shot) = render.shot_of(task.task) else { return nothing };
+        let likeness = Likeness::of(render, shot, manifest, device);
+        self.state.footprints.estimate(&likeness, shot)
+    }
+
+    fn next_task(
+        &self,
+        id: JobId,
+        job: &Job,
+        live: &Live,
+        step: StepIndex,
+        acceptable: impl Fn(TaskRef) -> bool,
+    ) -> Option<TaskRef> {
+        let task_ref = |task| Self::task_ref(id, step, task);
+        live.step(step)
+            .next(
+                &job.step(step)?.tasks,
+                |task| self.leases.of_task(task_ref(task)).is_some(),
+                |task| acceptable(task_ref(task)),
+            )
+            .map(task_ref)
     }
 
     /// Whether a device may take up a scene. While it has as many scenes as slots and each still
@@ -84,44 +147,16 @@ impl Core {
         if self.ranks.is_empty() {
             return None;
         }
-        self.roomy
-            .iter()
-            .filter_map(|(_, agent)| self.agents.get(agent))
-            .flat_map(|agent| &agent.devices)
+        let roomy = self.roomy.iter().map(|(_, _, _, agent, device)| (agent, device));
+        let ahead = self.queueing.iter().map(|(_, _, agent, device)| (agent, device));
+        roomy
+            .chain(ahead)
+            .filter_map(|(agent, device)| self.agents.get(agent)?.devices.get(usize::from(*device)))
             .filter(|device| device.scenes.len() >= device.slots)
             .flat_map(|device| device.scenes.values())
             .map(|warm| warm.since + self.timing.scene_quantum_ms)
             .filter(|due| *due > self.now)
             .min()
-    }
-
-    /// The step's next task for this agent. A task that failed here goes to another agent, where
-    /// there is one.
-    fn task_for(
-        &self,
-        agent: AgentId,
-        id: JobId,
-        job: &Job,
-        live: &Live,
-        step: StepIndex,
-    ) -> Option<TaskRef> {
-        let task_ref = |task| Self::task_ref(id, step, task);
-        let tasks = &job.step(step)?.tasks;
-        live.step(step)
-            .next(
-                tasks,
-                |task| self.leases.of_task(task_ref(task)).is_some(),
-                |task| {
-                    let failed_here = |agent: AgentId| {
-                        job.failures(task_ref(task)).iter().any(|failure| failure.agent == agent)
-                    };
-                    !failed_here(agent)
-                        || !self.online().any(|(other, _)| {
-                            !failed_here(*other) && self.may_take(*other, job, step)
-                        })
-                },
-            )
-            .map(task_ref)
     }
 
     /// Whether the agent could be given tasks of the step at all.
@@ -131,5 +166,184 @@ impl Core {
             && job.spec.step(step).is_some_and(|step| {
                 self.agents.get(&agent).is_some_and(|agent| agent.fits(&step.work))
             })
+    }
+
+    /// Whether a device is kept free for another job of no lower priority.
+    fn is_saved_from(&self, device: &DeviceBook, id: JobId, job: &Job) -> bool {
+        let other = device.saved_for.filter(|other| *other != id).and_then(|other| self.job(other));
+        other.is_some_and(|other| other.priority() >= job.priority())
+    }
+}
+
+impl Asking<'_> {
+    /// A free slot beats a place behind a running task, and an instance with the scene open beats
+    /// one without.
+    fn place(&self) -> Option<Place> {
+        self.warm().or_else(|| self.roomy()).or_else(|| self.ahead())
+    }
+
+    fn warm(&self) -> Option<Place> {
+        let scene = self.job.spec.manifest?;
+        let first = (scene, 0, NOBODY, 0);
+        let have_it = self.core.warm.range(first..).take_while(|(warm, ..)| *warm == scene);
+        have_it.into_iter().find_map(|(_, _, agent, device)| self.at(*agent, *device, true))
+    }
+
+    fn roomy(&self) -> Option<Place> {
+        self.kinds().find_map(|kind| {
+            let estimate = self.core.estimate(self.job, self.task, kind);
+            match estimate.need() {
+                None => self.loosest(kind),
+                Some(need) => self
+                    .tightest(kind, need.device_mib)
+                    // One that has a margin on top may have a device for itself that is smaller.
+                    .or_else(|| {
+                        self.tightest(kind, estimate.surely.device_mib.min(need.device_mib))
+                    }),
+            }
+        })
+    }
+
+    /// Of the least loaded devices the one with the least free memory that is enough.
+    fn tightest(&self, kind: DeviceKind, mib: u32) -> Option<Place> {
+        let enough = u64::from(mib);
+        let mut from = Bound::Included((kind, 0, enough, NOBODY, 0));
+        loop {
+            let seat = *self.core.roomy.range((from, Bound::Unbounded)).next()?;
+            let (its_kind, load, free_mib, agent, device) = seat;
+            if its_kind != kind {
+                return None;
+            }
+            from = if free_mib < enough {
+                Bound::Included((kind, load, enough, NOBODY, 0))
+            } else if let Some(place) = self.at(agent, device, true) {
+                return Some(place);
+            } else {
+                Bound::Excluded(seat)
+            };
+        }
+    }
+
+    /// Of the least loaded devices the one with the most free memory.
+    fn loosest(&self, kind: DeviceKind) -> Option<Place> {
+        let mut load = 0;
+        loop {
+            let group = (kind, load, 0, NOBODY, 0)..;
+            let (its_kind, its_load, ..) = *self.core.roomy.range(group).next()?;
+            if its_kind != kind {
+                return None;
+            }
+            let mut below = u64::MAX;
+            let seats_with_less = |mib| {
+                let group = (kind, its_load, 0, NOBODY, 0)..(kind, its_load, mib, NOBODY, 0);
+                self.core.roomy.range(group)
+            };
+            while let Some((_, _, most_mib, ..)) = seats_with_less(below).next_back() {
+                let same =
+                    (kind, its_load, *most_mib, NOBODY, 0)..(kind, its_load, below, NOBODY, 0);
+                let mut seats = self.core.roomy.range(same);
+                let found = seats.find_map(|(_, _, _, agent, at)| self.at(*agent, *at, true));
+                if found.is_some() {
+                    return found;
+                }
+                below = *most_mib;
+            }
+            load = its_load + 1;
+        }
+    }
+
+    fn ahead(&self) -> Option<Place> {
+        let best_of = |kind| {
+            let of_kind = self.core.queueing.range((kind, 0, NOBODY, 0)..);
+            of_kind.take_while(|(its_kind, ..)| *its_kind == kind).find_map(
+                |(_, load, agent, device)| Some((*load, self.at(*agent, *device, false)?)),
+            )
+        };
+        self.kinds().filter_map(best_of).min_by_key(|(load, _)| *load).map(|(_, place)| place)
+    }
+
+    /// Kinds of devices in the order in which they are tried.
+    fn kinds(&self) -> Box<dyn Iterator<Item = DeviceKind>> {
+        match self.work {
+            Work::Render(render) => {
+                let request = render.settings.device;
+                Box::new(KINDS.into_iter().filter(move |kind| kind.serves(request)))
+            }
+            Work::Video(_) | Work::Noop(_) => Box::new(KINDS.into_iter().rev()),
+        }
+    }
+
+    /// The place on a device, if it may have the task: at once, or ahead.
+    fn at(&self, id: AgentId, device: u16, at_once: bool) -> Option<Place> {
+        let (core, device) = (self.core, usize::from(device));
+        let agent = core.agents.get(&id)?;
+        let book = agent.devices.get(device)?;
+        let (scene, priority) = (self.job.spec.manifest, self.job.priority());
+        let may = !self.job.blocked.contains(&id)
+            && agent.suits(device, self.work)
+            && agent.has_what_it_needs(&self.work.needs())
+            && !core.is_saved_from(book, self.id, self.job)
+            && core.admits(book, scene, priority);
+        if !may {
+            return None;
+        }
+        let task = self.task_for(id)?;
+        let estimate = core.estimate(self.job, task, book.kind);
+        let fits = if at_once {
+            agent.runs_now(device, &estimate)
+        } else {
+            u64::from(estimate.surely.device_mib) <= book.total_mib
+        };
+        let need = book.offers(&estimate, book.running());
+        fits.then_some(Place { agent: id, device, task, need, expected: estimate.expected })
+    }
+
+    /// The step's next task for this agent. A task that failed here goes to another agent, where
+    /// there is one.
+    fn task_for(&self, agent: AgentId) -> Option<TaskRef> {
+        let (core, job, step) = (self.core, self.job, self.step);
+        core.next_task(self.id, job, self.live, step, |task| {
+            let failed_here = |agent: AgentId| {
+                let mut counted = job.failures(task).iter().filter(|failure| failure.counts());
+                counted.any(|failure| failure.agent == agent)
+            };
+            !failed_here(agent)
+                || !core
+                    .online()
+                    .any(|(other, _)| !failed_here(*other) && core.may_take(*other, job, step))
+        })
+    }
+
+    /// A verdict if the task surely needs more than any device has that could be asked for.
+    fn fits_nowhere(&self) -> Option<Verdict> {
+        let Work::Render(render) = self.work else { return None };
+        let any = render.settings.device == DeviceRequest::Any;
+        let largest_of = |kind| {
+            let largest = |spared| {
+                let of_kind = (kind, spared, 0, NOBODY, 0)..=(kind, spared, u64::MAX, NOBODY, 0);
+                self.core.totals.range(of_kind).next_back().map(|(_, _, mib, ..)| *mib)
+            };
+            largest(false).max(if any { None } else { largest(true) })
+        };
+        let mut closest: Option<(u64, u64)> = None;
+        for kind in self.kinds() {
+            let Some(largest_mib) = largest_of(kind) else { continue };
+            let surely = self.core.estimate(self.job, self.task, kind).surely;
+            let needs_mib = u64::from(surely.device_mib);
+            if needs_mib <= largest_mib {
+                return None;
+            }
+            closest = closest.max(Some((largest_mib, needs_mib)));
+        }
+        let (largest_mib, needs_mib) = closest?;
+        let gib = |mib: u64| format!("{:.1} GiB", mib as f64 / 1024.0);
+        let reason = format!(
+            "{} needs {} of memory, and the largest device of the farm has {}: make the scene or the \
+             picture smaller, or add a larger device",
+            self.work.label(self.task.task),
+            gib(needs_mib),
+            gib(largest_mib)
+        );
+        Some(Verdict::FitsNowhere { task: self.task, reason })
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use grange_protocol::agent::FailureKind;
 use grange_protocol::{AgentId, Epoch, JobId, Millis, StepIndex, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Fact, Recorded};
+use crate::footprint::Footprints;
 use crate::job::{AttemptFailure, Job, Phase};
 use crate::tasks::Mark;
 use crate::token::{Identity, Token, TokenHash};
@@ -18,6 +20,7 @@ pub struct State {
     pub at: Millis,
     pub jobs: BTreeMap<JobId, Job>,
     pub identities: BTreeMap<AgentId, Identity>,
+    pub footprints: Footprints,
     pub(crate) tokens: BTreeMap<TokenHash, Token>,
     last_job: u32,
 }
@@ -67,6 +70,19 @@ impl State {
             }
             Fact::AgentBlocked { job, agent } => {
                 self.job(*job)?.blocked.insert(*agent);
+            }
+            Fact::Measured { likeness, measurement, own_size } => {
+                self.footprints.learn(likeness, measurement, *own_size, at);
+            }
+            Fact::FitsNowhere { task, reason } => {
+                self.close(*task, Mark::Failed)?;
+                let failure = AttemptFailure {
+                    agent: AgentId::default(),
+                    kind: FailureKind::OutOfMemory,
+                    reason: reason.clone(),
+                    at,
+                };
+                self.job(task.job)?.record_failure(*task, failure);
             }
             Fact::OutputStored { task, output } => {
                 self.job(task.job)?.record_output(*task, output);

@@ -3,6 +3,7 @@
 mod failures;
 mod farm;
 mod graph;
+mod memory;
 mod placement;
 mod random;
 mod restart;

@@ -4,7 +4,9 @@
 use grange_protocol::agent::FailureKind;
 use grange_protocol::agent::Outcome;
 use grange_protocol::client::JobAction;
+use grange_protocol::footprint::{DeviceState, MeasuredEnd, Measurement, Memory};
 use grange_protocol::{LeaseId, TaskRef};
+use grange_scheduler::Event;
 use proptest::prelude::*;
 
 use crate::farm::{Farm, agent, animation, frames, hello, label, noops};
@@ -21,6 +23,10 @@ enum Deed {
     /// End the n-th lease somehow.
     End(usize, u8),
     Return(usize),
+    /// Tell of all devices: total, others, slots.
+    Devices(usize, u64, u64, u16),
+    /// The n-th lease was measured; or ran out of memory.
+    Measure(usize, u32, bool),
     Restart,
     Wait(u64),
 }
@@ -32,8 +38,11 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0..4usize).prop_map(Deed::Drain),
         3 => (0..3u8, 1..12u32, 40..60u8).prop_map(|(k, n, p)| Deed::Submit(k, n, p)),
         2 => (1..6u32, 0..5u8).prop_map(|(j, a)| Deed::Act(j, a)),
-        20 => (0..16usize, 0..10u8).prop_map(|(l, o)| Deed::End(l, o)),
+        20 => (0..16usize, 0..11u8).prop_map(|(l, o)| Deed::End(l, o)),
         2 => (0..16usize).prop_map(Deed::Return),
+        2 => (0..4usize, 500..3_000u64, 0..3_000u64, 0..5u16)
+            .prop_map(|(a, t, o, s)| Deed::Devices(a, t, o, s)),
+        4 => (0..16usize, 1..3_000u32, any::<bool>()).prop_map(|(l, m, o)| Deed::Measure(l, m, o)),
         1 => Just(Deed::Restart),
         3 => (0..40_000u64).prop_map(Deed::Wait),
     ]
@@ -55,6 +64,7 @@ fn end(farm: &mut Farm, (lease, task, name): (LeaseId, TaskRef, char), how: u8) 
         6 if good => drop(farm.fails(name, &at, FailureKind::Crash).whatever()),
         7 if good => drop(farm.fails(name, &at, FailureKind::Scene).whatever()),
         8 if good => drop(farm.fails(name, &at, FailureKind::Host).whatever()),
+        9 if good => drop(farm.fails(name, &at, FailureKind::OutOfMemory).whatever()),
         _ => drop(farm.ends_lease(name, lease, &at, Outcome::Canceled).whatever()),
     }
 }
@@ -69,7 +79,7 @@ fn perform(farm: &mut Farm, deed: Deed) {
         Deed::Gone(at) => drop(farm.gone(AGENTS[at]).whatever()),
         Deed::Drain(at) => {
             let agent = agent(AGENTS[at]);
-            drop(farm.after(grange_scheduler::Event::AgentDraining { agent }).whatever());
+            drop(farm.after(Event::AgentDraining { agent }).whatever());
         }
         Deed::Submit(kind, tasks, priority) => {
             let mut spec = match kind {
@@ -99,9 +109,35 @@ fn perform(farm: &mut Farm, deed: Deed) {
         Deed::Return(at) => {
             let leases = leases(farm);
             if let Some((lease, _, name)) = leases.get(at % leases.len().max(1)) {
-                let event =
-                    grange_scheduler::Event::Returned { agent: agent(*name), leases: vec![*lease] };
+                let event = Event::Returned { agent: agent(*name), leases: vec![*lease] };
                 drop(farm.after(event).whatever());
+            }
+        }
+        Deed::Devices(at, total_mib, others_mib, slots) => {
+            let state = DeviceState { total_mib, others_mib, slots, ..DeviceState::default() };
+            let agent = agent(AGENTS[at]);
+            drop(farm.after(Event::DevicesTold { agent, devices: vec![state] }).whatever());
+        }
+        Deed::Measure(at, mib, ran_out) => {
+            let leases = leases(farm);
+            if let Some((lease, task, name)) = leases.get(at % leases.len().max(1)) {
+                let peak = Memory { device_mib: mib, ram_mib: mib };
+                let end = if ran_out {
+                    MeasuredEnd::OutOfMemory { reserved: peak }
+                } else {
+                    MeasuredEnd::Rendered { frame_ms: 10, beside: 1 }
+                };
+                let measurement = Measurement {
+                    lease: *lease,
+                    task: *task,
+                    device: 0,
+                    kept: ran_out,
+                    pixels: u64::from(mib),
+                    peak,
+                    load_ms: None,
+                    end,
+                };
+                drop(farm.after(Event::Measured { agent: agent(*name), measurement }).whatever());
             }
         }
         Deed::Restart => {
@@ -131,7 +167,9 @@ proptest! {
             perform(&mut farm, deed);
         }
         // The trouble stops: one good agent, nothing paused, every attempt completes.
-        drop(farm.join('A', 2).whatever());
+        let mut large = hello('A', 2);
+        large.devices[0].memory_mib = 1 << 40;
+        drop(farm.join_as(large).whatever());
         drop(farm.wait(60_000).whatever());
         for job in 1..=farm.core.state().jobs.len() as u32 {
             drop(farm.act(job, JobAction::Resume).whatever());
