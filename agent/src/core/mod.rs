@@ -11,6 +11,7 @@ mod instance;
 mod placing;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
