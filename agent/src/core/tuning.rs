@@ -144,6 +144,9 @@ impl Tuner {
                     instances(self.count)
                 ));
             }
+            if let Some(told) = self.back_to_the_best(&room) {
+                return Some(told);
+            }
             // What was not possible when it settled may be now.
             return self.wants_to_grow(&room).then(|| self.go_on(&room)).flatten();
         }
@@ -214,6 +217,16 @@ impl Tuner {
                 (before != best || !was_settled).then(|| format!("{figures}: staying with {best}"))
             }
         }
+    }
+
+    /// It had to make do with fewer than are best, and there is room again.
+    fn back_to_the_best(&mut self, room: &impl Fn(u16) -> Room) -> Option<String> {
+        let best = self.best();
+        let fits = |count: &u16| self.may_try(*count) && room(*count) == Room::Free;
+        let more = (self.count + 1..=best).rev().find(fits)?;
+        self.count = more;
+        self.settle();
+        Some(format!("there is memory for {} again", instances(more)))
     }
 
     fn settle(&mut self) {
@@ -439,6 +452,23 @@ mod tests {
             tuner.frame(scene(), 1000.0, 1.0, |_| Room::Free);
         }
         assert_eq!(tuner.count(), 2);
+    }
+
+    #[test]
+    fn when_memory_is_taken_it_gives_way_and_comes_back() {
+        let mut tuner = Tuner::new(1, 8);
+        search(&mut tuner, 0.3, 0.02, &mut || 1.0);
+        let best = tuner.count();
+        assert!(best > 2);
+        assert_eq!(
+            tuner.no_more_than(1).unwrap(),
+            format!("there is memory for 1 instance instead of {best}")
+        );
+        let two = |count: u16| if count > 2 { Room::NoMemory } else { Room::Free };
+        tuner.frame(scene(), millis(1, 0.3, 0.02), 1.0, two);
+        assert_eq!(tuner.count(), 2);
+        search(&mut tuner, 0.3, 0.02, &mut || 1.0);
+        assert_eq!(tuner.count(), best);
     }
 
     #[test]
