@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::core::{Core, Patience};
 use crate::deliver::Delivery;
-use crate::devices;
+use crate::gpu::Devices;
 use crate::host::Host;
 use crate::instances::{Instances, Shared};
 use crate::link::{Link, OUTGOING};
@@ -70,12 +70,13 @@ impl Agent {
         let run_dir = run_dir()?;
         let runtimes = find_runtimes(&config, &sandbox, run_dir.path(), &scratch).await?;
         let host = Host::open()?;
+        let devices = find_devices(&config).await?;
         let ffmpeg = sandbox::find_program("ffmpeg");
         let hello = AgentHello {
             name: config.name.clone(),
             software: env!("CARGO_PKG_VERSION").into(),
             runtimes: runtimes.iter().map(|runtime| runtime.info.clone()).collect(),
-            devices: devices::find(&host, config.instances),
+            devices: devices.found().iter().map(|found| found.info.clone()).collect(),
             ffmpeg: ffmpeg.is_some(),
             ahead: config.ahead,
             holding: Vec::new(),
@@ -102,7 +103,7 @@ impl Agent {
             host,
             instances: Instances::new(Shared {
                 runtimes,
-                devices: hello.devices.clone(),
+                devices: devices.found().to_vec(),
                 sandbox: sandbox.clone(),
                 run_dir: run_dir.path().into(),
                 scratch: scratch.clone(),
@@ -155,6 +156,13 @@ impl Agent {
             tracing::debug!("the agent ended: {error:#}");
         }
     }
+}
+
+/// The devices of this host. Their drivers may take their time.
+async fn find_devices(config: &Config) -> anyhow::Result<Devices> {
+    let config = config.clone();
+    let finding = tokio::task::spawn_blocking(move || Devices::find(&config));
+    finding.await.context("the search for devices broke")
 }
 
 /// A directory for sockets, whose names must be short.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use grange_daemon::settings;
+use grange_protocol::agent::DeviceKind;
 use grange_protocol::job::Engine;
 use grange_protocol::shot::Label;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,15 @@ pub struct Settings {
     /// Blenders that run at once: `auto`, or a number
     #[arg(long, env = "GRANGE_INSTANCES", value_name = "auto|N")]
     pub instances: Option<Instances>,
+    /// RAM that Blenders may use together, in GiB, such as 24 or 1.5 [default: all of it]
+    #[arg(long, env = "GRANGE_MEMORY_GIB", value_name = "GIB")]
+    pub memory_gib: Option<f64>,
+    /// NVIDIA's management library, libnvidia-ml.so.1 [default: the one that the system finds]
+    #[arg(long, env = "GRANGE_NVML", value_name = "PATH")]
+    pub nvml: Option<PathBuf>,
+    /// Devices that are not found by themselves; only in the file.
+    #[arg(skip)]
+    pub device: Option<Vec<DeclaredDevice>>,
     /// Tasks per instance to take before it is free for them [default: 1]
     #[arg(long, env = "GRANGE_AHEAD", value_name = "N")]
     pub ahead: Option<u8>,
@@ -51,6 +61,18 @@ pub struct Settings {
     pub log: Option<String>,
 }
 
+/// A device that its host's owner has written down, because nothing here can find it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredDevice {
+    pub kind: DeviceKind,
+    /// What the driver calls it where it is chosen, such as in `HIP_VISIBLE_DEVICES`: a number from
+    /// 0, or a UUID.
+    pub id: Label,
+    pub name: Label,
+    pub memory_mib: u64,
+}
+
 /// Engines that come with Blender.
 pub const ALL_ENGINES: [Engine; 3] = [Engine::Cycles, Engine::Eevee, Engine::Workbench];
 
@@ -63,6 +85,12 @@ pub struct Config {
     /// Engines to try; those that work are offered.
     pub engines: Vec<Engine>,
     pub instances: Instances,
+    /// RAM for instances; `None`: all that there is.
+    pub memory_mib: Option<u64>,
+    /// NVIDIA's management library; `None`: where the loader finds it.
+    pub nvml: Option<PathBuf>,
+    /// Devices besides those that are found.
+    pub devices: Vec<DeclaredDevice>,
     pub ahead: u8,
     pub sandbox: Mode,
     pub state_dir: PathBuf,
@@ -83,6 +111,9 @@ impl Settings {
             blender: merged.blender,
             engines: merged.engines.unwrap_or_else(|| ALL_ENGINES.to_vec()),
             instances: merged.instances.unwrap_or_default(),
+            memory_mib: merged.memory_gib.map(memory_mib).transpose()?,
+            nvml: merged.nvml,
+            devices: declared(merged.device.unwrap_or_default())?,
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
             state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
@@ -92,6 +123,35 @@ impl Settings {
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+/// GiB as MiB.
+fn memory_mib(gib: f64) -> anyhow::Result<u64> {
+    let mib = gib * 1024.0;
+    anyhow::ensure!(
+        mib.is_finite() && mib >= 1.0,
+        "`memory_gib` is {gib}, but Blenders need some memory: write how many GiB they may use"
+    );
+    Ok(mib as u64)
+}
+
+fn declared(devices: Vec<DeclaredDevice>) -> anyhow::Result<Vec<DeclaredDevice>> {
+    for (at, device) in devices.iter().enumerate() {
+        let DeclaredDevice { kind, id, name, memory_mib } = device;
+        anyhow::ensure!(
+            *kind != DeviceKind::Cpu,
+            "the [[device]] `{name}` is of kind cpu, but the CPU is always there: leave it out"
+        );
+        anyhow::ensure!(
+            !id.is_empty() && !name.is_empty() && *memory_mib > 0,
+            "the [[device]] `{name}` needs an id, a name and some memory"
+        );
+        anyhow::ensure!(
+            devices[..at].iter().all(|other| (other.kind, &other.id) != (*kind, id)),
+            "there are two [[device]] tables of the same kind with the id `{id}`: give each its own"
+        );
+    }
+    Ok(devices)
 }
 
 fn engine(text: &str) -> Result<Engine, String> {
@@ -107,4 +167,47 @@ fn engine(text: &str) -> Result<Engine, String> {
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("agent.toml");
+        std::fs::write(&path, text)?;
+        Settings::default().resolve(Some(&path))
+    }
+
+    #[test]
+    fn memory_is_in_gib_whole_or_not() {
+        let memory = |text: &str| resolved(text).unwrap().memory_mib;
+        assert_eq!(memory(""), None);
+        assert_eq!(memory("memory_gib = 1.5"), Some(1_536));
+        assert_eq!(memory("memory_gib = 24"), Some(24_576));
+        let error = resolved("memory_gib = -1").unwrap_err().to_string();
+        assert!(error.starts_with("`memory_gib` is -1, but"), "{error}");
+    }
+
+    #[test]
+    fn devices_are_declared_in_the_file() {
+        let table = |kind: &str, id: &str| {
+            format!("[[device]]\nkind = '{kind}'\nid = '{id}'\nname = 'X'\nmemory_mib = 1\n")
+        };
+        let devices = resolved(&(table("hip", "0") + &table("oneapi", "0"))).unwrap().devices;
+        assert_eq!(
+            devices.iter().map(|device| device.kind).collect::<Vec<_>>(),
+            [DeviceKind::Hip, DeviceKind::OneApi]
+        );
+        for (text, problem) in [
+            (table("cpu", "0"), "the CPU is always there"),
+            (table("hip", ""), "needs an id"),
+            (table("hip", "0") + &table("hip", "0"), "two [[device]] tables"),
+            (table("hpi", "0"), "unknown variant `hpi`"),
+        ] {
+            let error = resolved(&text).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
 }

@@ -1,13 +1,12 @@
-//! What renders on this host.
+//! How many Blenders a device runs at once to begin with, and with how many threads.
 
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use grange_protocol::agent::{DeviceInfo, DeviceKind};
-use grange_protocol::shot::Label;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Host, cores};
+use crate::host::cores;
 
 /// One Blender with all cores is as fast as several with a share each until there are so many
 /// cores that Blender cannot keep them busy.
@@ -63,29 +62,18 @@ impl From<Instances> for String {
     }
 }
 
-/// The devices of this host.
-pub(crate) fn find(host: &Host, instances: Instances) -> Vec<DeviceInfo> {
-    vec![cpu(host, instances)]
+/// Blenders that a device runs at once until it is known how many are best.
+pub(crate) fn slots(kind: DeviceKind, instances: Instances) -> u16 {
+    match (instances, kind) {
+        (Instances::Fixed(number), _) => number.get(),
+        (Instances::Auto, DeviceKind::Cpu) => cores().div_ceil(CORES_PER_INSTANCE) as u16,
+        (Instances::Auto, _) => 1,
+    }
 }
 
 /// Threads for one instance on the device, so that all of them together use the host once.
 pub(crate) fn threads_per_instance(device: &DeviceInfo) -> u16 {
     (cores() / usize::from(device.slots.max(1))).clamp(1, 1024) as u16
-}
-
-fn cpu(host: &Host, instances: Instances) -> DeviceInfo {
-    let slots = match instances {
-        Instances::Fixed(number) => number.get(),
-        Instances::Auto => cores().div_ceil(CORES_PER_INSTANCE) as u16,
-    };
-    DeviceInfo {
-        id: "cpu".parse().unwrap_or_default(),
-        name: host.cpu_name().parse().unwrap_or_default(),
-        kind: DeviceKind::Cpu,
-        memory_mib: host.memory_total_mib(),
-        slots,
-        driver: Label::default(),
-    }
 }
 
 #[cfg(test)]
@@ -109,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn this_host_has_a_cpu() {
-        let devices = find(&Host::open().unwrap(), "2".parse().unwrap());
-        assert_eq!((devices.len(), devices[0].slots), (1, 2));
-        assert!(devices[0].memory_mib > 100);
-        assert!(threads_per_instance(&devices[0]) >= 1);
+    fn a_gpu_begins_with_one_instance_unless_somebody_says_otherwise() {
+        assert_eq!(slots(DeviceKind::Cuda, Instances::Auto), 1);
+        assert_eq!(slots(DeviceKind::Cuda, "3".parse().unwrap()), 3);
+        assert_eq!(slots(DeviceKind::Cpu, "2".parse().unwrap()), 2);
+        assert!(slots(DeviceKind::Cpu, Instances::Auto) >= 1);
     }
 }

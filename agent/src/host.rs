@@ -23,19 +23,25 @@ impl Host {
         self.system.cpus().first().map_or("CPU", |cpu| cpu.brand().trim())
     }
 
-    pub(crate) fn memory_total_mib(&self) -> u64 {
+    fn memory_total_mib(&self) -> u64 {
         self.system.total_memory() >> 20
+    }
+
+    /// RAM in MiB: all of it, and what is available for new use now.
+    pub(crate) fn memory_mib(&mut self) -> (u64, u64) {
+        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        (self.memory_total_mib(), self.system.available_memory() >> 20)
     }
 
     /// Load and memory now. CPU load is over the time since the call before.
     pub(crate) fn load(&mut self, instances: usize) -> HostLoad {
         self.system.refresh_cpu_usage();
-        self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let (memory_total_mib, memory_available_mib) = self.memory_mib();
         HostLoad {
             cores: cores() as u16,
             cpu_percent: self.system.global_cpu_usage(),
-            memory_total_mib: self.memory_total_mib(),
-            memory_available_mib: self.system.available_memory() >> 20,
+            memory_total_mib,
+            memory_available_mib,
             instances: instances as u16,
         }
     }

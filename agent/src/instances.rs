@@ -13,13 +13,14 @@ use grange_blender::instance::{
 };
 use grange_blender::runtime::Runtime;
 use grange_protocol::LayoutPath;
-use grange_protocol::agent::{DeviceInfo, Failure, FailureKind};
+use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
 use grange_protocol::job::SceneNeeds;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
 use crate::devices::threads_per_instance;
+use crate::gpu::Found;
 use crate::host;
 use crate::sandbox::{Cell, Sandbox};
 
@@ -40,7 +41,7 @@ pub(crate) struct Instances {
 /// What every instance's task uses.
 pub(crate) struct Shared {
     pub(crate) runtimes: Vec<Runtime>,
-    pub(crate) devices: Vec<DeviceInfo>,
+    pub(crate) devices: Vec<Found>,
     pub(crate) sandbox: Sandbox,
     /// For sockets, so its path is short.
     pub(crate) run_dir: PathBuf,
@@ -201,10 +202,14 @@ fn command(
     layout: PathBuf,
     places: &Places,
 ) -> std::io::Result<tokio::process::Command> {
-    let threads = shared.devices.get(usize::from(start.device)).map(threads_per_instance);
+    let device = shared.devices.get(usize::from(start.device));
+    let threads = device.map(|device| threads_per_instance(&device.info));
     let launch = runtime.launch(&places.run, threads)?;
     let writes = vec![places.run.clone(), places.scratch.clone()];
-    let cell = Cell::of(launch, writes, places.tmp.clone(), Some(layout));
+    let mut cell = Cell::of(launch, writes, places.tmp.clone(), Some(layout));
+    if let Some(device) = device {
+        cell.give(device);
+    }
     Ok(shared.sandbox.command(&cell))
 }
 
@@ -252,7 +257,7 @@ struct Rendering {
 struct Driver<'a> {
     shared: &'a Shared,
     id: InstanceId,
-    device: Option<&'a DeviceInfo>,
+    device: Option<&'a Found>,
     instance: Instance,
     places: &'a Places,
     renders: u64,
@@ -321,9 +326,7 @@ impl Driver<'_> {
             shot: order.shot,
             frame: order.frame,
             settings,
-            device: self
-                .device
-                .map_or(grange_protocol::agent::DeviceKind::Cpu, |device| device.kind),
+            device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
             scratch,
         }))
     }

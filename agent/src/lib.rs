@@ -1,8 +1,8 @@
 //! The agent: the shell around the agent's pure core.
 //!
 //! [`core`] decides what to do with what the coordinator assigns; [`shell`] runs its commands:
-//! fetch a scene and lay it out ([`scenes`]), keep Blenders ([`instances`]) in the sandbox
-//! ([`sandbox`]), verify and commit what they write ([`deliver`]), do work that needs no Blender
+//! fetch a scene and lay it out ([`scenes`]), keep Blenders ([`instances`]) on the host's devices
+//! ([`gpu`]) in the sandbox ([`sandbox`]), verify and commit what they write ([`deliver`]), do work that needs no Blender
 //! ([`work`]), and keep the connection ([`link`]).
 
 mod agent;
@@ -11,6 +11,7 @@ mod core;
 pub mod daemon;
 mod deliver;
 pub mod devices;
+mod gpu;
 mod host;
 mod instances;
 mod link;

@@ -15,6 +15,7 @@ use grange_blender::runtime::Launch;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use crate::gpu::Found;
 use mounts::{Mount, Tree};
 
 /// Whether Blender is locked in. Off must be written by the host's owner.
@@ -42,6 +43,8 @@ pub(crate) struct Cell {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) reads: Vec<PathBuf>,
     pub(crate) writes: Vec<PathBuf>,
+    /// Device files and directories of them, below `/dev`. Those that are not there are not shown.
+    pub(crate) nodes: Vec<PathBuf>,
     /// Becomes `/tmp`.
     pub(crate) tmp: PathBuf,
     /// A directory below which lies what should appear at the root: `SCENE/home/ada/a.blend` as
@@ -58,7 +61,16 @@ impl Cell {
         scene: Option<PathBuf>,
     ) -> Self {
         let Launch { program, args, env, reads, .. } = launch;
-        Self { program, args, env, reads, writes, tmp, scene }
+        Self { program, args, env, reads, writes, nodes: Vec::new(), tmp, scene }
+    }
+
+    /// Shows a device to the program, and hides all others from it.
+    pub(crate) fn give(&mut self, device: &Found) {
+        self.env.extend(device.env.iter().cloned());
+        let (nodes, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            device.nodes.iter().cloned().partition(|path| path.starts_with("/dev"));
+        self.nodes.extend(nodes);
+        self.reads.extend(others.into_iter().filter(|path| path.exists()));
     }
 }
 
@@ -135,10 +147,12 @@ impl Sandbox {
                 for mount in plan(cell) {
                     command.args(mount.arguments());
                 }
-                command
-                    .args(["--proc", "/proc", "--dev", "/dev", "--chdir", "/tmp", "--"])
-                    .arg(&cell.program)
-                    .args(&cell.args);
+                command.args(["--proc", "/proc", "--dev", "/dev"]);
+                // After the new /dev, which would cover them.
+                for node in &cell.nodes {
+                    command.arg("--dev-bind-try").arg(node).arg(node);
+                }
+                command.args(["--chdir", "/tmp", "--"]).arg(&cell.program).args(&cell.args);
                 command.env_clear();
                 command
             }
@@ -216,6 +230,74 @@ pub enum SandboxError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn words(sandbox: &Sandbox, cell: &Cell) -> Vec<String> {
+        let command = sandbox.command(cell);
+        let words = command.as_std().get_args();
+        words.map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
+    /// A device with a file that is there, one that is not, and a directory of the system.
+    fn device() -> Found {
+        Found {
+            info: grange_protocol::agent::DeviceInfo {
+                id: "GPU-1".parse().unwrap(),
+                name: "one".parse().unwrap(),
+                kind: grange_protocol::agent::DeviceKind::Cuda,
+                memory_mib: 1,
+                slots: 1,
+                driver: Default::default(),
+            },
+            pci: None,
+            env: vec![("CUDA_VISIBLE_DEVICES".into(), "GPU-1".into()), ("HIP".into(), "".into())],
+            nodes: ["/dev/fuse", "/dev/none", "/sys"].map(PathBuf::from).into(),
+        }
+    }
+
+    #[test]
+    fn device_files_are_shown_in_the_new_dev_and_their_variables_are_set() {
+        let mut cell = Cell { program: "/bin/true".into(), ..Cell::default() };
+        cell.give(&device());
+        let words = words(&Sandbox::Bubblewrap("bwrap".into()), &cell);
+        let at = |group: &[&str]| {
+            words.windows(group.len()).position(|window| window == group).expect("it is there")
+        };
+        let order = [
+            at(&["--clearenv"]),
+            at(&["--setenv", "CUDA_VISIBLE_DEVICES", "GPU-1"]),
+            at(&["--setenv", "HIP", ""]),
+            at(&["--ro-bind", "/sys", "/sys"]),
+            at(&["--dev", "/dev"]),
+            at(&["--dev-bind-try", "/dev/fuse", "/dev/fuse"]),
+            at(&["--dev-bind-try", "/dev/none", "/dev/none"]),
+            at(&["--", "/bin/true"]),
+        ];
+        assert!(order.is_sorted(), "{words:?}");
+    }
+
+    #[test]
+    fn without_a_sandbox_the_variables_are_set_too() {
+        let mut cell = Cell { program: "/bin/true".into(), ..Cell::default() };
+        cell.give(&device());
+        let command = Sandbox::Off.command(&cell);
+        let env: Vec<_> = command.as_std().get_envs().collect();
+        assert!(env.contains(&("HIP".as_ref(), Some("".as_ref()))), "{env:?}");
+        assert!(env.contains(&("CUDA_VISIBLE_DEVICES".as_ref(), Some("GPU-1".as_ref()))));
+    }
+
+    #[tokio::test]
+    async fn a_device_is_seen_in_its_cell_and_in_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cell = shell(dir.path(), "ls /dev/full /dev/fuse; ls -d /sys/class; echo $HIP.");
+        let without = run(&cell).await;
+        assert!(without.contains("cannot access '/dev/fuse'"), "{without}");
+        assert!(without.contains("cannot access '/sys/class'"), "{without}");
+        cell.give(&device());
+        let with = run(&cell).await;
+        let there = Path::new("/dev/fuse").exists();
+        assert_eq!(with.contains("cannot access"), !there, "{with}");
+        assert!(with.contains("/sys/class"), "{with}");
+    }
 
     async fn run(cell: &Cell) -> String {
         let sandbox = Sandbox::find(Mode::On).await.expect("bubblewrap is installed");
