@@ -5,6 +5,7 @@ mod assets;
 mod blend_files;
 mod daemons;
 mod faults;
+mod gpu;
 mod graph;
 mod hostile;
 mod mistakes;

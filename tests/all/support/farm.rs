@@ -14,6 +14,7 @@ use grange_transport::Identity;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::gpus::FakeGpus;
 use super::told::Told;
 use super::{eventually, program, signal};
 
@@ -97,6 +98,28 @@ impl Farm {
         join: Option<&str>,
     ) {
         let mut command = Command::new(program("grange-agent"));
+        self.start_agent_as(&mut command, name, blenders, args, join);
+    }
+
+    /// Starts an agent of fake Blenders on GPUs that do not exist. Without the sandbox, which would
+    /// hide them and number processes anew.
+    pub(crate) fn start_agent_on(&mut self, gpus: &FakeGpus, name: &str, args: &[&str]) {
+        let token = self.grange(&["token", "create", "--role", "agent"]).well();
+        let mut command = Command::new(program("grange-agent"));
+        command.env(grange_fake_nvml::world::DIR, gpus.dir()).env("GRANGE_NVML", gpus.library());
+        command.args(["--sandbox", "off"]);
+        let blender = [program("fake-blender")];
+        self.start_agent_as(&mut command, name, &blender, args, Some(token.trim()));
+    }
+
+    fn start_agent_as(
+        &mut self,
+        command: &mut Command,
+        name: &str,
+        blenders: &[PathBuf],
+        args: &[&str],
+        join: Option<&str>,
+    ) {
         command
             .args(["--name", name, "--log", "debug"])
             .args(args)
@@ -200,7 +223,7 @@ impl Farm {
 
 /// A job of a scene for fake Blenders.
 pub(crate) struct FakeJob {
-    /// What the fake does, in TOML; see `fake-blender.rs`.
+    /// What the fake does, in TOML; see `tests/src/bin/fake-blender`.
     pub(crate) scene: String,
     pub(crate) frames: i32,
     pub(crate) chunk: u32,

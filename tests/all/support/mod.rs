@@ -1,6 +1,7 @@
 //! Farms of real processes, for stories.
 
 pub(crate) mod farm;
+pub(crate) mod gpus;
 pub(crate) mod pictures;
 pub(crate) mod scenes;
 pub(crate) mod told;

@@ -2,8 +2,11 @@
 //! and faults: it never renders anything. An agent runs it only if a test's configuration names it.
 //!
 //! Its scenes are TOML, see [`Scene`]. Its own file name may say more: one with `crashing` in it
-//! crashes at every render, whatever the scene says.
+//! crashes at every render, whatever the scene says. It may be given a GPU that does not exist
+//! either, see [`card`].
 #![expect(clippy::print_stdout, reason = "what a Blender prints is part of what it fakes")]
+
+mod card;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -12,10 +15,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use card::{Card, Refusal, Sharing};
 
 /// What a scene costs and how it goes wrong. Frames are those of the scene; milliseconds, MiB.
 #[derive(Debug, Deserialize)]
@@ -24,7 +29,16 @@ struct Scene {
     load_ms: u64,
     frame_ms: u64,
     samples: u32,
+    /// Of the GPU, if there is one, else RAM.
     memory_mib: usize,
+    /// The same while Cycles is told to keep its data between frames.
+    kept_memory_mib: Option<usize>,
+    /// RAM that it takes besides, if there is a GPU.
+    ram_mib: usize,
+    /// Of `frame_ms`, what needs a GPU for itself, from 0 to 1.
+    gpu_share: f64,
+    /// What each further instance on the same GPU costs all of them, of the time on the GPU.
+    switch_cost: f64,
     /// The process is killed by SIGSEGV in the middle of the frame.
     crash: Vec<i32>,
     /// The frame goes on for ever, without a sign.
@@ -51,6 +65,10 @@ impl Default for Scene {
             frame_ms: 10,
             samples: 4,
             memory_mib: 1,
+            kept_memory_mib: None,
+            ram_mib: 1,
+            gpu_share: 1.0,
+            switch_cost: 0.02,
             crash: Vec::new(),
             hang: Vec::new(),
             out_of_memory: Vec::new(),
@@ -64,6 +82,16 @@ impl Default for Scene {
     }
 }
 
+impl Scene {
+    fn sharing(&self) -> Sharing {
+        Sharing { gpu_share: self.gpu_share, switch_cost: self.switch_cost }
+    }
+
+    fn memory_mib(&self, kept: bool) -> usize {
+        self.kept_memory_mib.filter(|_| kept).unwrap_or(self.memory_mib)
+    }
+}
+
 /// How a frame ends.
 enum Ending {
     Rendered,
@@ -74,7 +102,8 @@ enum Ending {
 struct Fake {
     socket: UnixStream,
     scene: Scene,
-    /// Keeps memory taken.
+    card: Option<Card>,
+    /// Keeps RAM taken.
     memory: Vec<u8>,
     renders: u64,
     /// The render that was canceled last.
@@ -92,13 +121,17 @@ fn main() {
     let mut fake = Fake {
         socket,
         scene: Scene::default(),
+        card: Card::of_environment(),
         memory: Vec::new(),
         renders: 0,
         canceled: Arc::default(),
     };
+    let cpu = json!({"kind": "CPU", "name": "fake", "id": "CPU"});
+    let devices: Vec<Value> =
+        [cpu].into_iter().chain(fake.card.iter().map(|card| card.told().clone())).collect();
     fake.say(&json!({
         "is": "hello", "version": [4, 2, 0], "full_version": "4.2.0 (fake)",
-        "engines": ["CYCLES"], "devices": [{"kind": "CPU", "name": "fake", "id": "CPU"}],
+        "engines": ["CYCLES"], "devices": devices,
         "denoiser": true, "can_stop": true, "stats": true,
     }));
     for order in fake.listen() {
@@ -150,17 +183,39 @@ impl Fake {
         {
             Ok(scene) => {
                 sleep(scene.load_ms);
-                // Written to, so that it is really there.
-                self.memory = vec![1; scene.memory_mib << 20];
                 self.scene = scene;
                 println!("Read blend: {path}");
-                self.say(&json!({"is": "opened", "seconds": 0.01, "warnings": []}));
+                match self.take_memory(false) {
+                    Ok(()) => self.say(&json!({"is": "opened", "seconds": 0.01, "warnings": []})),
+                    Err(refusal) => self.not_opened(refusal.fault, &refusal.reason),
+                }
             }
             Err(error) => {
-                let reason = format!("{path} is not a scene of the fake: {error}");
-                self.say(&json!({"is": "not_opened", "fault": "scene", "reason": reason}));
+                self.not_opened("scene", &format!("{path} is not a scene of the fake: {error}"));
             }
         }
+    }
+
+    fn not_opened(&mut self, fault: &str, reason: &str) {
+        self.say(&json!({"is": "not_opened", "fault": fault, "reason": reason}));
+    }
+
+    /// Takes what the scene needs instead of what was taken before.
+    fn take_memory(&mut self, kept: bool) -> Result<(), Refusal> {
+        let mib = self.scene.memory_mib(kept);
+        let ram_mib = match &self.card {
+            Some(card) => {
+                card.allocate(mib as u64)?;
+                self.scene.ram_mib
+            }
+            None => mib,
+        };
+        if self.memory.len() != ram_mib << 20 {
+            self.memory = Vec::new();
+            // Written to, so that it is really there.
+            self.memory = vec![1; ram_mib << 20];
+        }
+        Ok(())
     }
 
     fn render(&mut self, order: &Value) {
@@ -169,12 +224,19 @@ impl Fake {
         let frame = order["frame"].as_i64().unwrap_or(0) as i32;
         println!("Fra:{frame} Mem:1.00M (Peak 1.00M) | rendering");
         self.say(&json!({"is": "began", "id": id, "passes": 1}));
-        match self.frame(id, frame) {
+        let began = Instant::now();
+        let kept = order["persistent_data"] == true;
+        let ending = match self.take_memory(kept) {
+            Ok(()) => self.frame_on_card(id, frame),
+            Err(refusal) => Ending::Failed(refusal.fault, refusal.reason),
+        };
+        match ending {
             Ending::Rendered => {
+                let seconds = began.elapsed().as_secs_f64();
                 self.write(order, frame);
                 let peak = self.memory.len() >> 20;
                 self.say(&json!({
-                    "is": "rendered", "id": id, "seconds": self.scene.frame_ms as f64 / 1000.0,
+                    "is": "rendered", "id": id, "seconds": seconds,
                     "peak_mib": peak, "warnings": [],
                 }));
             }
@@ -185,11 +247,24 @@ impl Fake {
         }
     }
 
+    /// A frame, while the GPU knows of it.
+    fn frame_on_card(&mut self, id: u64, frame: i32) -> Ending {
+        let set_rendering = |fake: &Self, rendering| {
+            if let Some(card) = &fake.card {
+                card.set_rendering(rendering);
+            }
+        };
+        set_rendering(self, true);
+        let ending = self.frame(id, frame);
+        set_rendering(self, false);
+        ending
+    }
+
     /// Goes through the samples.
     fn frame(&mut self, id: u64, frame: i32) -> Ending {
         let samples = self.scene.samples.max(1);
         for sample in 1..=samples {
-            sleep(self.scene.frame_ms / u64::from(samples));
+            self.work(self.scene.frame_ms / u64::from(samples));
             if self.canceled.load(Ordering::Relaxed) == id {
                 return Ending::Canceled;
             }
@@ -204,6 +279,13 @@ impl Fake {
             }
         }
         Ending::Rendered
+    }
+
+    fn work(&self, alone_ms: u64) {
+        match &self.card {
+            Some(card) => card.work(alone_ms, self.scene.sharing()),
+            None => sleep(alone_ms),
+        }
     }
 
     fn trouble(&self, frame: i32) -> Option<Ending> {
