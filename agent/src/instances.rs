@@ -327,6 +327,8 @@ impl Driver<'_> {
             frame: order.frame,
             settings,
             device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
+            device_pci: self.device.and_then(|device| device.pci.clone()),
+            threads: None,
             scratch,
         }))
     }

@@ -35,6 +35,9 @@ pub(crate) struct Live {
     pub(crate) runtime: Runtime,
     /// Progress that was told since the last render began.
     pub(crate) progress: Vec<RenderProgress>,
+    /// What orders say it was given: a kind of device and its place on the bus.
+    pub(crate) device: (DeviceKind, Option<String>),
+    pub(crate) threads: Option<u16>,
     events: mpsc::Receiver<InstanceEvent>,
     dir: TempDir,
     last: u64,
@@ -69,7 +72,9 @@ impl Live {
         let launch = runtime.launch(&dir.path().join("run"), Some(2)).unwrap();
         let (instance, events) =
             Instance::start(launch.command(), &launch.run_dir, Limits::default()).await.unwrap();
-        Self { instance, runtime, progress: Vec::new(), events, dir, last: 0 }
+        let device = (DeviceKind::Cpu, None);
+        let (progress, threads) = (Vec::new(), None);
+        Self { instance, runtime, progress, device, threads, events, dir, last: 0 }
     }
 
     /// With a file open.
@@ -115,8 +120,9 @@ impl Live {
     ) -> RenderId {
         self.last += 1;
         let id = RenderId(self.last);
-        let (shot, device) = (shot.clone(), DeviceKind::Cpu);
-        let order = RenderOrder { id, shot, frame, settings, device, scratch };
+        let (device, device_pci) = self.device.clone();
+        let (shot, threads) = (shot.clone(), self.threads);
+        let order = RenderOrder { id, shot, frame, settings, device, device_pci, threads, scratch };
         self.instance.send(Order::Render(Box::new(order))).unwrap();
         id
     }

@@ -29,7 +29,8 @@ use tokio::sync::mpsc;
 
 pub use exit::{Exit, ExitHow};
 pub use order::{
-    InstanceEvent, OpenOrder, Opened, Order, RenderId, RenderOrder, RenderProgress, Rendered,
+    DeviceUsed, InstanceEvent, OpenOrder, Opened, Order, RenderId, RenderOrder, RenderProgress,
+    Rendered,
 };
 pub use outputs::RenderedFile;
 pub use start::StartError;

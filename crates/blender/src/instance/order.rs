@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
 use grange_protocol::job::{DeviceRequest, Engine, RenderSettings};
 use grange_protocol::shot::Shot;
+use serde::Deserialize;
 
 use super::exit::Exit;
 use super::outputs::RenderedFile;
@@ -50,6 +51,11 @@ pub struct RenderOrder {
     pub settings: RenderSettings,
     /// What this instance was given to render on.
     pub device: DeviceKind,
+    /// The GPU's address on the PCI bus, `0000:01:00`, which must be that of the only one that
+    /// Blender sees. `None`: any.
+    pub device_pci: Option<String>,
+    /// Processor threads for this render. `None`: as the process was started.
+    pub threads: Option<u16>,
     /// A directory for this render alone, which the instance may write to. Its files stay there
     /// until the owner removes them.
     pub scratch: PathBuf,
@@ -138,12 +144,24 @@ pub struct RenderProgress {
     pub device_mib: Option<u32>,
 }
 
+/// What Cycles computed with, as it finds it out itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DeviceUsed {
+    /// As [`CyclesDevice`](super::CyclesDevice) has it.
+    pub kind: String,
+    pub ids: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rendered {
     pub id: RenderId,
     /// At least one has the role of a frame. None was decoded yet (see [`verify`](crate::verify)).
     pub files: Vec<RenderedFile>,
     pub seconds: f32,
+    /// Width × height of the picture; 0 if the worker did not say.
+    pub pixels: u64,
+    /// `None` with other engines than Cycles.
+    pub device: Option<DeviceUsed>,
     /// The process's largest resident set during this render, in MiB.
     pub peak_mib: u32,
     /// The most that Cycles held on its device, in MiB, if it said so.

@@ -10,7 +10,7 @@ use grange_protocol::name::OutputName;
 
 use super::order::{InstanceEvent, Opened, Order, RenderId, RenderOrder, RenderProgress, Rendered};
 use super::stats::{Meter, Stats};
-use super::wire::{self, FromWorker, Hello};
+use super::wire::{self, Answer, FromWorker, Hello};
 use super::{Shared, outputs};
 
 pub(super) struct State {
@@ -135,10 +135,7 @@ impl State {
                     self.advance(Some(RenderId(id)), &stats);
                 }
             }
-            FromWorker::Rendered { id, seconds, peak_mib, warnings } => {
-                let cost = (seconds, peak_mib, wire::bounded(warnings));
-                self.rendered(RenderId(id), cost).await;
-            }
+            FromWorker::Rendered(answer) => self.rendered(answer).await,
             FromWorker::Failed { id, fault, reason } => {
                 let failure = wire::failure(fault, &reason);
                 self.answer(RenderId(id), |id| InstanceEvent::Failed { id, failure });
@@ -183,7 +180,8 @@ impl State {
         });
     }
 
-    async fn rendered(&mut self, id: RenderId, (seconds, peak_mib, warnings): Cost) {
+    async fn rendered(&mut self, answer: Answer) {
+        let id = RenderId(answer.id);
         let Some(render) = self.renders.get(&id) else { return };
         let (scratch, extras) = (render.scratch.clone(), render.extras.clone());
         let device_peak_mib = render.device_peak_mib;
@@ -196,10 +194,12 @@ impl State {
             Ok(files) => InstanceEvent::Rendered(Rendered {
                 id,
                 files,
-                seconds,
-                peak_mib,
+                seconds: answer.seconds,
+                pixels: u64::from(answer.width) * u64::from(answer.height),
+                device: answer.device,
+                peak_mib: answer.peak_mib,
                 device_peak_mib,
-                warnings,
+                warnings: wire::bounded(answer.warnings),
             }),
             Err(failure) => InstanceEvent::Failed { id, failure },
         });
@@ -219,6 +219,3 @@ impl State {
         self.untold.push_back(event);
     }
 }
-
-/// Seconds, peak resident set in MiB, warnings.
-type Cost = (f32, u32, Vec<String>);

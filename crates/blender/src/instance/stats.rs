@@ -12,7 +12,7 @@ pub struct Stats {
     /// Tiles done and to do; `0` of `0` if the picture is not tiled.
     pub tile: u32,
     pub tiles: u32,
-    /// Memory that Cycles holds on its device now, and at most so far, in MiB.
+    /// Memory that Cycles holds on its device now, and at most so far if it says that, in MiB.
     pub device_mib: Option<u32>,
     pub device_peak_mib: Option<u32>,
 }
@@ -34,6 +34,8 @@ impl Stats {
         for part in line.split(['|', ',']).map(str::trim) {
             stats.take(part);
         }
+        // 5.0 says only what is held now.
+        stats.device_peak_mib = stats.device_peak_mib.max(stats.device_mib);
         Some(stats)
     }
 
@@ -163,6 +165,7 @@ mod tests {
     fn cycles_in_5_0_and_eevee() {
         let stats = parse("Remaining: 00:02.44 | Mem: 4M | Sample 1/16");
         assert_eq!((stats.sample, stats.samples, stats.device_mib), (1, 16, Some(4)));
+        assert_eq!(stats.device_peak_mib, Some(4));
         let eevee = parse("Fra:2 Mem:44M (Peak 51M) | Time:00:01.20 | Rendering 25 / 64 samples");
         assert_eq!(eevee.fraction(), Some(25.0 / 64.0));
     }

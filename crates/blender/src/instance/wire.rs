@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fault;
-use super::order::{OpenOrder, Order, RenderOrder};
+use super::order::{DeviceUsed, OpenOrder, Order, RenderOrder};
 
 /// Bytes of one message from the worker.
 pub(crate) const LINE_MAX: usize = 256 << 10;
@@ -35,6 +35,9 @@ enum ToWorker<'a> {
         numbered: bool,
         scratch: &'a str,
         device: &'static str,
+        device_pci: Option<&'a str>,
+        threads: Option<u16>,
+        tiles: Option<bool>,
         persistent_data: Option<bool>,
         fine_progress: bool,
         allow_no_denoiser: bool,
@@ -58,12 +61,28 @@ pub(crate) enum FromWorker {
     NotOpened { fault: FailureKind, reason: String },
     Began { id: u64, passes: u32 },
     Stats { id: u64, text: String },
-    Rendered { id: u64, seconds: f32, peak_mib: u32, warnings: Vec<String> },
+    Rendered(Answer),
     Failed { id: u64, fault: Option<FailureKind>, reason: String },
     Canceled { id: u64 },
     CannotCancel { id: u64 },
     Probed { error: Option<String> },
     Pong,
+}
+
+/// A render that went well, in the worker's words.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) seconds: f32,
+    pub(crate) peak_mib: u32,
+    pub(crate) warnings: Vec<String>,
+    /// Of the picture, in pixels.
+    #[serde(default)]
+    pub(crate) width: u32,
+    #[serde(default)]
+    pub(crate) height: u32,
+    #[serde(default)]
+    pub(crate) device: Option<DeviceUsed>,
 }
 
 /// What a Blender says of itself when it has started.
@@ -149,6 +168,9 @@ fn encode_render(order: &RenderOrder) -> Result<ToWorker<'_>, Failure> {
         numbered: shot.output.is_numbered(),
         scratch: utf8(&order.scratch)?,
         device: order.compute_type(),
+        device_pci: order.device_pci.as_deref(),
+        threads: order.threads,
+        tiles: order.settings.tiles,
         persistent_data: order.settings.persistent_data,
         fine_progress: order.settings.fine_progress,
         allow_no_denoiser: order.settings.allow_no_denoiser,
@@ -241,11 +263,13 @@ mod tests {
             },
             frame: -3,
             settings: Default::default(),
-            device: DeviceKind::Cpu,
+            device: DeviceKind::Cuda,
+            device_pci: Some("0000:01:00".into()),
+            threads: Some(3),
             scratch: "/tmp/s".into(),
         }));
         let line = String::from_utf8(encode(&order).unwrap()).unwrap();
-        insta::assert_snapshot!(line.trim_end(), @r#"{"do":"render","id":7,"scene":null,"view_layer":"Clay","camera":"Kamera \"Süd\"","frame":-3,"resolution":[64,36],"samples":null,"pattern":"front_####","numbered":true,"scratch":"/tmp/s","device":"CPU","persistent_data":null,"fine_progress":false,"allow_no_denoiser":false}"#);
+        insta::assert_snapshot!(line.trim_end(), @r#"{"do":"render","id":7,"scene":null,"view_layer":"Clay","camera":"Kamera \"Süd\"","frame":-3,"resolution":[64,36],"samples":null,"pattern":"front_####","numbered":true,"scratch":"/tmp/s","device":"CUDA","device_pci":"0000:01:00","threads":3,"tiles":null,"persistent_data":null,"fine_progress":false,"allow_no_denoiser":false}"#);
         assert_eq!(encode(&Order::Ping).unwrap(), b"{\"do\":\"ping\"}\n");
     }
 
@@ -261,6 +285,22 @@ mod tests {
             FromWorker::NotOpened { fault: FailureKind::Scene, reason: "r".into() }
         );
         assert!(parse(r#"{"is":"rendered","id":-1}"#).is_err());
+        // Workers may say more of a render, or less.
+        let rendered = |more: &str| {
+            let least = r#""is":"rendered","id":3,"seconds":1.5,"peak_mib":10,"warnings":[]"#;
+            parse(&format!("{{{least}{more}}}")).unwrap()
+        };
+        let answer = |(width, height), device| {
+            let warnings = vec![];
+            let (id, seconds, peak_mib) = (3, 1.5, 10);
+            FromWorker::Rendered(Answer { id, seconds, peak_mib, warnings, width, height, device })
+        };
+        assert_eq!(rendered(""), answer((0, 0), None));
+        assert_eq!(rendered(r#","device":null,"new":1"#), answer((0, 0), None));
+        let used = DeviceUsed { kind: "CUDA".into(), ids: vec!["CUDA_x_0000:01:00".into()] };
+        let more =
+            r#","width":64,"height":36,"device":{"kind":"CUDA","ids":["CUDA_x_0000:01:00"]}"#;
+        assert_eq!(rendered(more), answer((64, 36), Some(used)));
         assert!(parse("[]").is_err());
     }
 

@@ -75,7 +75,8 @@ pub(super) enum Kind {
 
 impl Runtime {
     /// Prepares a run directory — made if need be, for this instance alone — and says what to
-    /// execute. `threads` bounds the processor threads that render; `None` takes all.
+    /// execute. `threads` bounds the processor threads that render, where an order does not say
+    /// otherwise; `None` takes all.
     pub fn launch(&self, run_dir: &Path, threads: Option<u16>) -> io::Result<Launch> {
         self.program.launch(run_dir, threads)
     }
@@ -103,11 +104,11 @@ impl Program {
         let worker = run_dir.join("worker/main.py").into_os_string();
         let mut args: Vec<OsString> = Vec::new();
         match self.kind {
+            // No `--threads`: Blender would hold to that whatever a render asks for.
             Kind::Blender => {
                 args.extend(["-b", "--factory-startup", "-Y"].map(Into::into));
                 args.extend(["--python-exit-code", PYTHON_EXIT_CODE].map(Into::into));
-                args.extend(["--threads", &threads, "--python"].map(Into::into));
-                args.extend([worker, "--".into()]);
+                args.extend(["--python".into(), worker, "--".into()]);
             }
             Kind::Python => args.extend(["-u".into(), worker]),
         }
@@ -168,7 +169,7 @@ mod tests {
         };
         assert_eq!(
             launch(Kind::Blender, Some(3)),
-            "-b --factory-startup -Y --python-exit-code 66 --threads 3 \
+            "-b --factory-startup -Y --python-exit-code 66 \
              --python RUN/worker/main.py -- RUN/socket 3"
         );
         assert_eq!(launch(Kind::Python, None), "-u RUN/worker/main.py RUN/socket 0");

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
+from worker import host
 from worker.link import Link, Refused, clip
 from worker.opening import bounded, scripts_not_run
 from worker.overrides import Overrides
@@ -17,10 +18,14 @@ from worker.shot import Prepared, prepare
 from worker.stop import Stopper
 
 STATS_EVERY_S = 0.05
-"""Progress is for people: no more often than this."""
+"""Progress is for people: no more often than this, but that every change of Cycles' memory is
+told, because 5.0 does not say what the most was."""
 
-SHOT_FIELDS = ("view_layer", "camera", "resolution", "samples", "device", "fine_progress")
-"""Of an order: what changes the picture besides the frame."""
+SHOT_FIELDS = (
+    *("view_layer", "camera", "resolution", "samples", "device", "device_pci"),
+    *("threads", "tiles", "fine_progress"),
+)
+"""Of an order: what changes the picture besides the frame, or how Cycles makes it."""
 
 
 class Renderer:
@@ -34,6 +39,7 @@ class Renderer:
         self._render: int | None = None
         self._stopped = False
         self._stats_sent = 0.0
+        self._memory_told = ""
         self._listen()
 
     def _listen(self) -> None:
@@ -53,9 +59,12 @@ class Renderer:
     def _on_stats(self, stats: Any) -> None:
         if self._render is None:
             return  # An engine that is probed reports too, and nobody waits for it.
+        if not isinstance(stats, str):
+            return
         now = time.monotonic()
-        if isinstance(stats, str) and now - self._stats_sent >= STATS_EVERY_S:
-            self._stats_sent = now
+        memory = next((part for part in stats.split(" | ") if part.startswith("Mem:")), "")
+        if memory != self._memory_told or now - self._stats_sent >= STATS_EVERY_S:
+            self._stats_sent, self._memory_told = now, memory
             self._link.send("stats", id=self._render, text=clip(stats))
 
     def file_opened(self) -> None:
@@ -71,8 +80,8 @@ class Renderer:
         answer: dict[str, Any] = {"kind": "failed"}
         try:
             wanted = self._stopper.begin(render)
-            warnings = self._render_shot(order, overrides) if wanted else []
-            answer = self._answer(time.monotonic() - begun, warnings, wanted)
+            done = self._render_shot(order, overrides) if wanted else None
+            answer = self._answer(done, time.monotonic() - begun)
         except Refused as refused:
             answer = {"kind": "failed", "fault": refused.kind, "reason": clip(str(refused))}
         except (RuntimeError, MemoryError) as error:
@@ -86,24 +95,26 @@ class Renderer:
         self._link.send(id=render, **answer)
         return whole
 
-    def _render_shot(self, order: dict[str, Any], overrides: Overrides) -> list[str]:
+    def _render_shot(self, order: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+        """Renders; what to tell of it if it was not stopped."""
         prepared = prepare(order, self._threads, overrides)
         os.makedirs(order["scratch"], exist_ok=True)
         shot = [order[name] for name in SHOT_FIELDS]
         self._persistence.begin(prepared.scene, order["persistent_data"], shot)
         self._link.send("began", id=order["id"], passes=passes(prepared.scene))
         bpy.ops.render.render(**arguments(prepared))
-        return prepared.warnings + scripts_not_run()
-
-    def _answer(self, seconds: float, warnings: list[str], wanted: bool) -> dict[str, Any]:
-        if self._stopped or not wanted:
-            return {"kind": "canceled"}
+        width, height = picture_size(prepared.scene)
         return {
-            "kind": "rendered",
-            "seconds": seconds,
-            "peak_mib": peak_memory_mib(),
-            "warnings": bounded(warnings),
+            "width": width,
+            "height": height,
+            "device": host.device_in_use(prepared.scene),
+            "warnings": bounded(prepared.warnings + scripts_not_run()),
         }
+
+    def _answer(self, done: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
+        if self._stopped or done is None:
+            return {"kind": "canceled"}
+        return {"kind": "rendered", "seconds": seconds, "peak_mib": peak_memory_mib(), **done}
 
     def _failure(self, render: int, error: Exception) -> dict[str, Any]:
         if self._stopped and self._stopper.is_unwanted(render):
@@ -121,6 +132,18 @@ def arguments(prepared: Prepared) -> dict[str, Any]:
     if prepared.scene != bpy.context.scene:
         given["scene"] = prepared.scene.name
     return given
+
+
+def picture_size(scene: bpy.types.Scene) -> tuple[int, int]:
+    """Width and height in pixels, rounded as Blender does; those of the region if only a region is
+    kept of the picture."""
+    render = scene.render
+    width = render.resolution_x * render.resolution_percentage // 100
+    height = render.resolution_y * render.resolution_percentage // 100
+    if render.use_border and render.use_crop_to_border:
+        width = int(width * (render.border_max_x - render.border_min_x))
+        height = int(height * (render.border_max_y - render.border_min_y))
+    return max(width, 1), max(height, 1)
 
 
 def passes(scene: bpy.types.Scene) -> int:

@@ -15,6 +15,9 @@ from worker.overrides import Overrides, pick
 FINE_PROGRESS_SAMPLES = 16
 """Cycles reports adaptive samples in steps of 16; fewer need no fine progress."""
 
+TILE_SIZE = 256
+"""Pixels, in both directions."""
+
 
 @dataclass
 class Prepared:
@@ -35,9 +38,12 @@ def prepare(order: dict[str, Any], threads: int, overrides: Overrides) -> Prepar
     prepared.warnings += set_samples(scene, order["samples"], overrides)
     prepared.warnings += set_denoiser(scene, order["allow_no_denoiser"], overrides)
     if scene.render.engine == "CYCLES":
-        set_device(scene, order["device"], overrides)
+        set_device(scene, order["device"], order["device_pci"], overrides)
         if order["fine_progress"]:
             set_fine_progress(scene, overrides)
+        if order["tiles"]:
+            set_tiles(scene, overrides)
+    threads = order["threads"] or threads
     if threads:
         overrides.set(scene.render, "threads_mode", "FIXED")
         overrides.set(scene.render, "threads", threads)
@@ -138,12 +144,20 @@ def has_denoise_node(scene: bpy.types.Scene) -> bool:
     )
 
 
-def set_device(scene: bpy.types.Scene, device: str, overrides: Overrides) -> None:
+def set_device(scene: bpy.types.Scene, device: str, pci: str | None, overrides: Overrides) -> None:
+    """Exactly the device that the render was given, or a refusal: never another one."""
     if device == "CPU":
+        host.use_cpu(overrides)
         overrides.set(scene.cycles, "device", "CPU")
-    else:
-        host.use_gpus(device)
-        overrides.set(scene.cycles, "device", "GPU")
+        return
+    host.use_gpu(device, pci, overrides)
+    overrides.set(scene.cycles, "device", "GPU")
+    used = host.device_in_use(scene)
+    if used is None or used["kind"] != device or len(used["ids"]) != 1:
+        instead = listed(used["ids"]) if used else "none"
+        raise Refused(
+            "host", f"the render is to use one {device} device, but Cycles would use {instead}"
+        )
 
 
 def set_fine_progress(scene: bpy.types.Scene, overrides: Overrides) -> None:
@@ -154,6 +168,14 @@ def set_fine_progress(scene: bpy.types.Scene, overrides: Overrides) -> None:
         overrides.set(cycles, "use_adaptive_sampling", True)
         overrides.set(cycles, "adaptive_min_samples", 1)
         overrides.set(cycles, "adaptive_threshold", 1e-7)
+
+
+def set_tiles(scene: bpy.types.Scene, overrides: Overrides) -> None:
+    """Tiles so small that a render stops soon. A denoised scene stays as it is: the denoiser sees
+    slightly other pixels of a tiled picture, in the last bits of their floats."""
+    if not wants_cycles_denoiser(scene):
+        overrides.set(scene.cycles, "use_auto_tile", True)
+        overrides.set(scene.cycles, "tile_size", TILE_SIZE)
 
 
 def set_frame(prepared: Prepared, order: dict[str, Any], overrides: Overrides) -> None:
