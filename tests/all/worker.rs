@@ -1,5 +1,6 @@
 //! The worker inside real Blenders, driven as an agent drives it, without a farm around.
 
+mod devices;
 mod errors;
 mod live;
 mod pictures;

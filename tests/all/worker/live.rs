@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::runtimes::{blender, bpy_pythons};
 use crate::support::pictures::pixels;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -178,6 +179,12 @@ impl Live {
         assert_eq!(rendered.files.len(), 1, "{rendered:?}");
         pixels(&rendered.files[0].path).2
     }
+}
+
+/// The four Blenders.
+pub(crate) fn every_blender() -> Vec<PathBuf> {
+    let wheels = bpy_pythons().into_iter().map(|(_, program)| program);
+    std::iter::once(blender()).chain(wheels).collect()
 }
 
 /// Names of what was rendered.
