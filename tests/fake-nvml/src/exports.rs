@@ -8,7 +8,7 @@
 
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong, c_void};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::world::{Allocation, Device, State, World};
 
@@ -30,7 +30,9 @@ const NO_INSTANCE: c_uint = c_uint::MAX;
 /// Slices that a GPU may have.
 const SLICES_MAX: c_uint = 7;
 
-/// Between a successful init and the first failure of the driver, or the shutdown.
+/// Inits without their shutdown. Only the first one opens the driver, as NVIDIA's does.
+static USERS: AtomicUsize = AtomicUsize::new(0);
+/// Between that and the first failure of the driver.
 static USABLE: AtomicBool = AtomicBool::new(false);
 
 #[repr(C)]
@@ -69,13 +71,14 @@ pub(crate) struct ProcessInfo {
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInit_v2() -> Return {
-    match world().state() {
-        Ok(State { error: None, .. }) => {
-            USABLE.store(true, Ordering::Relaxed);
-            SUCCESS
+    if USERS.load(Ordering::Relaxed) == 0 {
+        match world().state() {
+            Ok(State { error: None, .. }) => USABLE.store(true, Ordering::Relaxed),
+            _ => return DRIVER_NOT_LOADED,
         }
-        _ => DRIVER_NOT_LOADED,
     }
+    USERS.fetch_add(1, Ordering::Relaxed);
+    SUCCESS
 }
 
 #[unsafe(no_mangle)]
@@ -85,7 +88,13 @@ extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> Return {
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlShutdown() -> Return {
-    if USABLE.swap(false, Ordering::Relaxed) { SUCCESS } else { UNINITIALIZED }
+    match USERS.load(Ordering::Relaxed) {
+        0 => UNINITIALIZED,
+        users => {
+            USERS.store(users - 1, Ordering::Relaxed);
+            SUCCESS
+        }
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -291,7 +300,7 @@ unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
 
 /// The state, unless the driver is broken or has been since the library was opened.
 fn answer(question: impl FnOnce(&State) -> Result<(), Return>) -> Return {
-    if !USABLE.load(Ordering::Relaxed) {
+    if USERS.load(Ordering::Relaxed) == 0 || !USABLE.load(Ordering::Relaxed) {
         return UNINITIALIZED;
     }
     match world().state() {

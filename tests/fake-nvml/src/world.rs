@@ -20,8 +20,8 @@ const ALLOC: &str = "alloc";
 pub struct State {
     #[serde(default = "driver")]
     pub driver: String,
-    /// While it is there every call fails, and who had the library open must open it again
-    /// afterwards.
+    /// While it is there every call fails, and whoever had the library open must close it and open
+    /// it again afterwards.
     #[serde(default)]
     pub error: Option<Broken>,
     pub gpus: Vec<Gpu>,
