@@ -76,7 +76,7 @@ async fn a_render_takes_the_threads_that_it_was_given_and_tells_cycles_memory() 
         let before = processor_seconds(live.instance.pid().unwrap());
         let rendered = live.render(&slow, 1, RenderSettings::default()).await;
         let took = processor_seconds(live.instance.pid().unwrap()) - before;
-        // From 4.5 on the main thread turns on the spot while one other renders.
+        // From 4.5 on an idle thread turns on the spot beside the one that renders.
         if program == blender() || program == bpy_pythons()[0].1 {
             assert!(took < 1.4 * rendered.seconds, "{who}: {took} of {} s", rendered.seconds);
         }

@@ -56,7 +56,7 @@ pub(super) async fn drive(
     driver.shared.group.reaped();
     let last_lines = driver.shared.log().last_lines(LAST_LINES);
     let who = format!("Blender {}", hello.full_version);
-    let exit = Exit::new(driver.how(status), who, &last_lines);
+    let exit = Exit::new(driver.how(status), who, &last_lines, driver.shared.kernel_killed());
     driver.tell_the_rest(exit).await;
 }
 

@@ -13,8 +13,19 @@ pub struct Exit {
     pub how: ExitHow,
     /// What ended, for the sentence: `Blender 4.2.23 LTS`.
     pub who: String,
-    /// Whether its last words were about memory.
-    pub(crate) out_of_memory: bool,
+    pub(crate) want_of_memory: Evidence,
+}
+
+/// What speaks for want of memory as the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evidence {
+    Nothing,
+    /// It was killed, and the kernel does not say whether by itself.
+    Unknown,
+    /// It was killed, and the kernel has killed somebody for want of memory.
+    Kernel,
+    /// Its last words.
+    Words,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +70,28 @@ impl ExitHow {
 }
 
 impl Exit {
-    /// Judges the end with the help of the last lines that were printed.
-    pub(crate) fn new(how: ExitHow, who: String, last_lines: &str) -> Self {
-        Self { how, who, out_of_memory: fault::is_out_of_memory(last_lines) }
+    /// Judges the end with the help of the last lines that were printed, and of whether the kernel
+    /// has killed anybody for want of memory meanwhile, if it says that.
+    pub(crate) fn new(
+        how: ExitHow,
+        who: String,
+        last_lines: &str,
+        kernel_killed: Option<bool>,
+    ) -> Self {
+        let want_of_memory = match (how, kernel_killed) {
+            _ if fault::is_out_of_memory(last_lines) => Evidence::Words,
+            (ExitHow::Signal(SIGKILL), Some(true)) => Evidence::Kernel,
+            (ExitHow::Signal(SIGKILL), None) => Evidence::Unknown,
+            _ => Evidence::Nothing,
+        };
+        Self { how, who, want_of_memory }
     }
 
     /// What a shot that was under way fails with.
     pub fn failure(&self) -> Failure {
         let kind = match self.how {
             ExitHow::Asked => FailureKind::Other,
-            _ if self.out_of_memory => FailureKind::OutOfMemory,
-            ExitHow::Signal(SIGKILL) => FailureKind::OutOfMemory,
+            _ if self.want_of_memory != Evidence::Nothing => FailureKind::OutOfMemory,
             ExitHow::Misbehaved | ExitHow::Code(_) | ExitHow::Signal(_) => FailureKind::Crash,
         };
         Failure::new(kind, self.to_string())
@@ -84,9 +106,16 @@ impl fmt::Display for Exit {
         match self.how {
             ExitHow::Asked => write!(f, "{who} was stopped"),
             ExitHow::Misbehaved => write!(f, "{who} said what no worker says, and was killed"),
-            _ if self.out_of_memory => write!(f, "{who} died for want of memory"),
+            _ if self.want_of_memory == Evidence::Words => {
+                write!(f, "{who} died for want of memory")
+            }
             ExitHow::Signal(SIGKILL) => {
-                write!(f, "{who} was killed (SIGKILL), probably by the kernel for want of memory")
+                let by = match self.want_of_memory {
+                    Evidence::Kernel => "by the kernel for want of memory",
+                    Evidence::Unknown => "probably by the kernel for want of memory",
+                    _ => "and not by the kernel for want of memory",
+                };
+                write!(f, "{who} was killed (SIGKILL), {by}")
             }
             ExitHow::Signal(signal) => match SIGNALS.iter().find(|(number, _)| *number == signal) {
                 Some((_, name)) => write!(f, "{who} crashed with {name} ({signal})"),
@@ -106,8 +135,12 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     fn exit(raw_status: i32, log: &str) -> Exit {
+        judged(raw_status, log, Some(false))
+    }
+
+    fn judged(raw_status: i32, log: &str, kernel_killed: Option<bool>) -> Exit {
         let how = ExitHow::from_status(ExitStatus::from_raw(raw_status));
-        Exit::new(how, "Blender 3.4.1".into(), log)
+        Exit::new(how, "Blender 3.4.1".into(), log, kernel_killed)
     }
 
     #[test]
@@ -119,6 +152,10 @@ mod tests {
             exit(code(134), "Couldn't open libEGL.so.1"),
             exit(6, "terminate called after throwing an instance of 'std::bad_alloc'"),
             exit(code(137), ""),
+            judged(9, "", Some(true)),
+            judged(code(137), "", None),
+            exit(9, "Malloc returns null: len=99 in MEdge, total 4096"),
+            judged(11, "", Some(true)),
             exit(64, ""),
             exit(code(66), ""),
             exit(code(1), ""),
@@ -130,7 +167,11 @@ mod tests {
         Crash: Blender 3.4.1 crashed with SIGSEGV (11)
         Crash: Blender 3.4.1 crashed with SIGABRT (6)
         OutOfMemory: Blender 3.4.1 died for want of memory
+        Crash: Blender 3.4.1 was killed (SIGKILL), and not by the kernel for want of memory
+        OutOfMemory: Blender 3.4.1 was killed (SIGKILL), by the kernel for want of memory
         OutOfMemory: Blender 3.4.1 was killed (SIGKILL), probably by the kernel for want of memory
+        OutOfMemory: Blender 3.4.1 died for want of memory
+        Crash: Blender 3.4.1 crashed with SIGSEGV (11)
         Crash: Blender 3.4.1 was ended by signal 64
         Crash: the worker in Blender 3.4.1 failed: its log says why
         Crash: Blender 3.4.1 ended by itself (exit code 1)

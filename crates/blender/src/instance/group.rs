@@ -47,6 +47,11 @@ impl Group {
         *state = State::Reaped { by_us };
     }
 
+    pub(crate) fn is_reaped(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Reaped { .. })
+    }
+
     pub(crate) fn was_killed(&self) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*state, State::Killed(_) | State::Reaped { by_us: true })
@@ -62,18 +67,20 @@ impl Drop for Group {
 /// The resident set of a process and its descendants, in MiB. `None` if there is no such process
 /// or no `/proc`.
 pub(crate) fn resident_mib(pid: u32) -> Option<u64> {
+    let sizes: Vec<u64> = family(pid).into_iter().filter_map(resident_kib).collect();
+    (!sizes.is_empty()).then(|| sizes.iter().sum::<u64>() / 1024)
+}
+
+/// A process and its descendants, without their order.
+pub(crate) fn family(pid: u32) -> BTreeSet<u32> {
     let mut open = vec![pid];
-    let mut seen = BTreeSet::new();
-    let mut kib = None;
+    let mut found = BTreeSet::new();
     while let Some(pid) = open.pop() {
-        if seen.insert(pid)
-            && let Some(own) = resident_kib(pid)
-        {
-            kib = Some(kib.unwrap_or(0) + own);
+        if found.insert(pid) {
             open.extend(children(pid));
         }
     }
-    Some(kib? / 1024)
+    found
 }
 
 fn resident_kib(pid: u32) -> Option<u64> {

@@ -8,11 +8,13 @@
 //! Owns the process, its socket and what it prints. Never decides what to render, never touches
 //! a scratch directory but to look into it, never retries.
 
+mod cores;
 mod drive;
 mod exit;
 mod fault;
 mod group;
 mod log;
+mod oom;
 mod order;
 mod outputs;
 mod start;
@@ -20,6 +22,7 @@ mod state;
 mod stats;
 mod wire;
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -39,6 +42,7 @@ pub use wire::{CyclesDevice, Hello};
 
 use group::Group;
 use log::Log;
+use oom::OomKills;
 
 /// Orders that may wait for an instance, the one under way not counted.
 pub const ORDERS_MAX: usize = 64;
@@ -75,6 +79,8 @@ struct Shared {
     log: Mutex<Log>,
     /// Blender's own id, which is another one than the group's inside a sandbox.
     pid: OnceLock<Option<u32>>,
+    /// What the kernel had killed for want of memory when the process was started.
+    kills_before: OomKills,
 }
 
 /// Why an order was not taken.
@@ -133,6 +139,19 @@ impl Instance {
         group::resident_mib(self.pid()?)
     }
 
+    /// Lets Blender, and whatever it has started or will, run on these cores alone. They are
+    /// numbered as the system does. On Linux only.
+    ///
+    /// An error if it has ended, if no core is named or one that is not there, and if the system
+    /// refuses.
+    pub fn pin_to_cores(&self, cores: &[usize]) -> io::Result<()> {
+        // The number may be another process's once it was waited for.
+        match self.pid() {
+            Some(pid) if !self.shared.group.is_reaped() => cores::pin(pid, cores),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the process has ended")),
+        }
+    }
+
     /// What it printed since the last call, at most
     /// [`LOG_MAX`](grange_protocol::limits::LOG_MAX) bytes; the middle of more is cut out.
     /// Blender's lines about progress are not kept.
@@ -149,7 +168,13 @@ impl Drop for Instance {
 
 impl Shared {
     fn new(group: Group) -> Self {
-        Self { group, log: Mutex::default(), pid: OnceLock::new() }
+        let kills_before = OomKills::now();
+        Self { group, log: Mutex::default(), pid: OnceLock::new(), kills_before }
+    }
+
+    /// Whether the kernel has killed anybody for want of memory since, if it says that.
+    fn kernel_killed(&self) -> Option<bool> {
+        OomKills::now().since(self.kills_before)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -188,7 +188,8 @@ impl Starting {
         let _ = tokio::time::timeout(DYING, rest).await;
         let how = status.map_or(ExitHow::Code(-1), ExitHow::from_status);
         let log = self.shared.log().last_lines(LOG_LINES);
-        StartError::Died { exit: Exit::new(how, "the process".into(), &log), log }
+        let killed = shared.kernel_killed();
+        StartError::Died { exit: Exit::new(how, "the process".into(), &log, killed), log }
     }
 }
 
