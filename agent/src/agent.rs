@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use grange_blender::runtime::{self, Launch, Runtime};
 use grange_daemon::clock::Clock;
-use grange_protocol::agent::AgentHello;
+use grange_protocol::agent::{AgentHello, DeviceKind};
 use grange_protocol::client::Role;
 use grange_store::Store;
 use grange_transport::{Endpoint, Identity};
@@ -16,10 +17,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::core::device::Setup;
 use crate::core::{Core, Patience};
 use crate::deliver::Delivery;
-use crate::gpu::Devices;
-use crate::host::Host;
+use crate::gpu::{self, Devices};
+use crate::host::{self, Host};
 use crate::instances::{Instances, Shared};
 use crate::link::{Link, OUTGOING};
 use crate::sandbox::{self, Cell, Sandbox};
@@ -27,6 +29,9 @@ use crate::scenes::Scenes;
 use crate::shell::{EVENTS, Inputs, Shell, Wish};
 use crate::supply::Supply;
 use crate::work::Workshop;
+
+/// How often devices are looked at. Others come and go within seconds.
+const READ_DEVICES_EVERY: Duration = Duration::from_secs(1);
 
 /// A running agent.
 pub struct Agent {
@@ -96,9 +101,19 @@ impl Agent {
             outgoing: outgoing_taken,
             connection,
         };
-        let slots = hello.devices.iter().map(|device| device.slots).collect();
+        let setups: Vec<Setup> = hello
+            .devices
+            .iter()
+            .map(|device| Setup {
+                kind: device.kind,
+                memory_mib: device.memory_mib,
+                slots: device.slots,
+                instances: config.instances,
+                cores: if device.kind == DeviceKind::Cpu { host::cores() as u16 } else { 0 },
+            })
+            .collect();
         let shell = Shell {
-            core: Core::new(slots, Patience::default()),
+            core: Core::new(&setups, Patience::default()),
             clock: Clock::start(),
             host,
             instances: Instances::new(Shared {
@@ -119,7 +134,8 @@ impl Agent {
             storing: HashMap::new(),
             working: HashMap::new(),
         };
-        let inputs = Inputs { events: happened, link: from_link, wishes: wished };
+        let readings = gpu::watch(devices, READ_DEVICES_EVERY);
+        let inputs = Inputs { events: happened, link: from_link, wishes: wished, readings };
         tokio::spawn(link.run());
         let task = tokio::spawn(async move {
             let ended = shell.run(inputs).await;

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use grange_protocol::agent::{DeviceInfo, DeviceKind};
+use grange_protocol::agent::DeviceKind;
 use serde::{Deserialize, Serialize};
 
 use crate::host::cores;
@@ -69,11 +69,6 @@ pub(crate) fn slots(kind: DeviceKind, instances: Instances) -> u16 {
         (Instances::Auto, DeviceKind::Cpu) => cores().div_ceil(CORES_PER_INSTANCE) as u16,
         (Instances::Auto, _) => 1,
     }
-}
-
-/// Threads for one instance on the device, so that all of them together use the host once.
-pub(crate) fn threads_per_instance(device: &DeviceInfo) -> u16 {
-    (cores() / usize::from(device.slots.max(1))).clamp(1, 1024) as u16
 }
 
 #[cfg(test)]

@@ -52,8 +52,8 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Memory that is free for new use, in MiB.
-pub(crate) fn memory_available_mib() -> Option<u64> {
-    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    System::new_with_specifics(what).ok().map(|system| system.available_memory() >> 20)
+/// Numbers of the cores that this process may use, in ascending order.
+pub(crate) fn own_cores() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return (0..cores()).collect() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }

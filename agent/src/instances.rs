@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
-use crate::devices::threads_per_instance;
 use crate::gpu::Found;
 use crate::host;
 use crate::sandbox::{Cell, Sandbox};
@@ -28,9 +27,6 @@ use crate::sandbox::{Cell, Sandbox};
 const MEMORY_EVERY: Duration = Duration::from_millis(500);
 /// Deeds that wait for an instance's task; the core never has more than a few under way.
 const DEEDS: usize = 64;
-/// With less memory left than this, or than the instance uses already, Cycles keeps nothing
-/// between frames. MiB.
-const SPARE_MEMORY_MIB: u64 = 1_024;
 
 /// Starts instances and knows those that live.
 pub(crate) struct Instances {
@@ -175,10 +171,11 @@ async fn run(
         instance,
         places,
         renders: 0,
-        keep_data: true,
+        cores: None,
         rendering: None,
     };
-    driver.tell(Event::InstanceUp(start.instance)).await;
+    let pid = driver.instance.pid();
+    driver.tell(Event::InstanceUp { instance: start.instance, pid }).await;
     driver.drive(events, told).await
 }
 
@@ -203,8 +200,7 @@ fn command(
     places: &Places,
 ) -> std::io::Result<tokio::process::Command> {
     let device = shared.devices.get(usize::from(start.device));
-    let threads = device.map(|device| threads_per_instance(&device.info));
-    let launch = runtime.launch(&places.run, threads)?;
+    let launch = runtime.launch(&places.run, start.threads)?;
     let writes = vec![places.run.clone(), places.scratch.clone()];
     let mut cell = Cell::of(launch, writes, places.tmp.clone(), Some(layout));
     if let Some(device) = device {
@@ -261,8 +257,8 @@ struct Driver<'a> {
     instance: Instance,
     places: &'a Places,
     renders: u64,
-    /// Whether there is memory enough for Cycles to keep a scene's data between frames.
-    keep_data: bool,
+    /// The cores that it is held to.
+    cores: Option<Vec<u16>>,
     rendering: Option<Rendering>,
 }
 
@@ -312,9 +308,8 @@ impl Driver<'_> {
     fn render_order(&mut self, order: RenderOrder) -> Order {
         self.renders += 1;
         let (id, dir) = (RenderId(self.renders), self.renders.to_string());
-        let mut settings = order.settings;
-        settings.persistent_data =
-            Some(settings.persistent_data.unwrap_or_else(|| self.may_keep_data()));
+        let threads = order.cores.as_ref().map(|cores| cores.len() as u16);
+        self.stay_on(order.cores);
         let scratch = self.places.scratch.join(&dir);
         if let Err(error) = fs::create_dir(&scratch) {
             // Blender will say that it cannot write there.
@@ -325,20 +320,29 @@ impl Driver<'_> {
             id,
             shot: order.shot,
             frame: order.frame,
-            settings,
+            settings: order.settings,
             device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
             device_pci: self.device.and_then(|device| device.pci.clone()),
-            threads: None,
+            threads,
             scratch,
         }))
     }
 
-    /// Once there is not enough memory it stays so: switching costs more than it brings.
-    fn may_keep_data(&mut self) -> bool {
-        let used = self.instance.memory_mib().unwrap_or(0);
-        let enough = |free: u64| free >= used.max(SPARE_MEMORY_MIB);
-        self.keep_data = self.keep_data && host::memory_available_mib().is_none_or(enough);
-        self.keep_data
+    /// Holds Blender to its share of the cores, so that instances do not fight for the same ones.
+    fn stay_on(&mut self, cores: Option<Vec<u16>>) {
+        if self.cores == cores {
+            return;
+        }
+        if let Some(cores) = &cores {
+            let own = host::own_cores();
+            let cores: Vec<usize> =
+                cores.iter().filter_map(|core| own.get(usize::from(*core)).copied()).collect();
+            if let Err(error) = self.instance.pin_to_cores(&cores) {
+                // It renders as well, only not as fast.
+                tracing::debug!("instance {} is not held to its cores: {error}", self.id.0);
+            }
+        }
+        self.cores = cores;
     }
 
     async fn happened(&mut self, event: InstanceEvent) {
@@ -352,6 +356,7 @@ impl Driver<'_> {
                     fraction: progress.fraction,
                     sample: progress.sample,
                     samples: progress.samples,
+                    device_mib: progress.device_mib,
                 };
                 self.tell(Event::Sign { instance, sign }).await;
             }
@@ -395,6 +400,9 @@ impl Driver<'_> {
             dir,
             files,
             render_ms: (rendered.seconds * 1000.0) as u32,
+            peak_mib: rendered.peak_mib,
+            device_peak_mib: rendered.device_peak_mib,
+            pixels: rendered.pixels,
             warnings: rendered.warnings,
             log: self.instance.take_log(),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use grange_daemon::clock::Clock;
 use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent, ToAgent};
+use grange_protocol::footprint::{MeasuredEnd, Measurement};
 use grange_protocol::{LeaseId, Millis};
 use grange_transport::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,6 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::core::{Command, Core, Event, Frame};
 use crate::deliver::{Delivery, NotDelivered};
+use crate::gpu::Read;
 use crate::host::Host;
 use crate::instances::Instances;
 use crate::link::FromLink;
@@ -59,6 +61,7 @@ pub(crate) struct Inputs {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) link: mpsc::Receiver<FromLink>,
     pub(crate) wishes: mpsc::Receiver<Wish>,
+    pub(crate) readings: mpsc::Receiver<Vec<Read>>,
 }
 
 /// How the loop goes on after an input.
@@ -82,6 +85,10 @@ impl Shell {
                     Next::GoOn
                 }
                 Some(message) = inputs.link.recv() => self.hear(message),
+                Some(readings) = inputs.readings.recv() => {
+                    self.handle(Event::DevicesRead(readings));
+                    Next::GoOn
+                }
                 Some(wish) = inputs.wishes.recv() => match wish {
                     Wish::Drain => {
                         self.handle(Event::Drain);
@@ -204,6 +211,7 @@ impl Shell {
                 }
             }
             Command::Tell(message) => self.tell(message),
+            Command::Note { device, text } => tracing::info!("device {device}: {text}"),
         }
     }
 
@@ -255,7 +263,15 @@ impl Shell {
             self.backlog.clear();
             return;
         }
-        let passing = matches!(message, FromAgent::Progress(_) | FromAgent::Heartbeat(_));
+        // What an instance ran out of is a lesson that must not be lost.
+        let is_lesson =
+            |measured: &Measurement| matches!(measured.end, MeasuredEnd::OutOfMemory { .. });
+        let passing = match &message {
+            FromAgent::Progress(_) | FromAgent::Heartbeat(_) | FromAgent::Decided(_) => true,
+            FromAgent::Devices(_) => true,
+            FromAgent::Measured(measured) => !is_lesson(measured),
+            FromAgent::Ended(_) | FromAgent::Returned(_) | FromAgent::Draining => false,
+        };
         if self.backlog.is_empty() {
             if let Err(mpsc::error::TrySendError::Full(message)) = self.outgoing.try_send(message)
                 && !passing

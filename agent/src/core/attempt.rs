@@ -27,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) sample: u32,
     pub(crate) samples: u32,
     pub(crate) memory_mib: u32,
+    /// Since when it could begin if there were memory for an instance.
+    pub(crate) waits_for_memory_since: Option<Millis>,
     /// When progress was last told.
     pub(crate) told: Option<Millis>,
 }
@@ -70,6 +72,7 @@ impl Attempt {
             sample: 0,
             samples: 0,
             memory_mib: 0,
+            waits_for_memory_since: None,
             told: None,
         }
     }

@@ -30,6 +30,7 @@ impl Core {
         if self.draining {
             self.tell(FromAgent::Draining);
         }
+        self.tell_devices();
     }
 
     pub(super) fn revoked(&mut self, lease: LeaseId) {
@@ -137,12 +138,16 @@ impl Core {
 
     pub(super) fn rendered(&mut self, id: InstanceId, frame: Frame) {
         let lease = self.finish_render(id);
+        if let Some(lease) = lease {
+            self.frame_measured(id, lease, &frame);
+        }
         let Some((lease, attempt)) =
             lease.and_then(|lease| Some((lease, self.attempts.get_mut(&lease)?)))
         else {
             return self.command(Command::Discard(Box::new(frame)));
         };
         attempt.frames_rendered += 1;
+        attempt.peak_mib = attempt.peak_mib.max(frame.peak_mib);
         attempt.fraction = 0.0;
         attempt.render_ms += frame.render_ms;
         for warning in &frame.warnings {
@@ -152,7 +157,13 @@ impl Core {
         attempt.storing += 1;
         let assignment = Box::new(attempt.assignment.clone());
         let more = attempt.next_frame().is_some();
-        if more {
+        let is_worn_out = self.instances.get(&id).is_some_and(|one| self.is_worn_out(one));
+        if is_worn_out {
+            self.quit(id);
+        }
+        if more && is_worn_out {
+            self.set_stage(lease, Stage::Queued);
+        } else if more {
             self.begin_render(id, lease);
         } else {
             self.set_stage(lease, Stage::Storing);
@@ -171,8 +182,12 @@ impl Core {
             attempt.append_log(log);
         }
         let hopeless = opening && failure.kind == FailureKind::Scene;
+        let ran_out = failure.kind == FailureKind::OutOfMemory;
+        if ran_out {
+            self.ran_out_of_memory(id, lease);
+        }
         self.fail(lease, failure.clone());
-        if opening {
+        if opening || ran_out {
             self.quit(id);
         }
         if hopeless {
@@ -215,8 +230,14 @@ impl Core {
     }
 
     pub(super) fn instance_gone(&mut self, id: InstanceId, failure: Failure, log: &str) {
-        let Some(instance) = self.instances.remove(&id) else { return };
-        if let Some(lease) = instance.activity.lease() {
+        let lease = self.instances.get(&id).and_then(|instance| instance.activity.lease());
+        if let Some(lease) = lease
+            && failure.kind == FailureKind::OutOfMemory
+        {
+            self.ran_out_of_memory(id, lease);
+        }
+        self.instances.remove(&id);
+        if let Some(lease) = lease {
             if let Some(attempt) = self.attempts.get_mut(&lease) {
                 attempt.append_log(log);
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::gpu::Read;
 use grange_protocol::agent::{Assignment, Failure, FromAgent};
 use grange_protocol::file::OutputRole;
 use grange_protocol::job::{RenderSettings, SceneNeeds};
@@ -29,7 +30,13 @@ pub(crate) enum Event {
     SceneReady(BlobHash),
     SceneFailed(BlobHash, Failure),
     /// A process has started and said hello.
-    InstanceUp(InstanceId),
+    InstanceUp {
+        instance: InstanceId,
+        /// As this host numbers it; `None` where the system does not say.
+        pid: Option<u32>,
+    },
+    /// How every device is doing, in their order.
+    DevicesRead(Vec<Read>),
     Opened {
         instance: InstanceId,
         warnings: Vec<String>,
@@ -84,6 +91,8 @@ pub(crate) enum Sign {
         fraction: f32,
         sample: u32,
         samples: u32,
+        /// Memory that Cycles holds on its device, in MiB, if it says.
+        device_mib: Option<u32>,
     },
     /// Resident memory of the process, in MiB.
     Memory(u32),
@@ -98,6 +107,12 @@ pub(crate) struct Frame {
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<RenderedFile>,
     pub(crate) render_ms: u32,
+    /// The largest resident set of the process, in MiB.
+    pub(crate) peak_mib: u32,
+    /// The most that Cycles held on its device, in MiB, if it said so.
+    pub(crate) device_peak_mib: Option<u32>,
+    /// Width × height of the picture; 0 if nobody knows.
+    pub(crate) pixels: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: String,
 }
@@ -144,6 +159,11 @@ pub(crate) enum Command {
     Work(Box<Assignment>),
     StopWork(LeaseId),
     Tell(FromAgent),
+    /// For the log: what was decided about a device.
+    Note {
+        device: u16,
+        text: String,
+    },
 }
 
 /// A process to start. It serves one scene of one submitter on one device.
@@ -153,6 +173,8 @@ pub(crate) struct Start {
     pub(crate) device: u16,
     pub(crate) manifest: BlobHash,
     pub(crate) needs: SceneNeeds,
+    /// Threads to start with, if the device's instances share cores.
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,4 +184,6 @@ pub(crate) struct RenderOrder {
     pub(crate) frame: i32,
     pub(crate) shot: Shot,
     pub(crate) settings: RenderSettings,
+    /// Cores of its own, and as many threads; `None` on a device that computes by itself.
+    pub(crate) cores: Option<Vec<u16>>,
 }

@@ -1,9 +1,12 @@
 //! One Blender process, as the core sees it.
 
+use grange_protocol::agent::DeviceKind;
+use grange_protocol::footprint::Memory;
 use grange_protocol::job::SceneNeeds;
 use grange_protocol::shot::Label;
 use grange_protocol::{BlobHash, LeaseId, Millis};
 
+use super::device::Clock;
 use super::event::InstanceId;
 use super::{Command, Core, Event};
 
@@ -14,7 +17,37 @@ pub(crate) struct Instance {
     pub(crate) needs: SceneNeeds,
     pub(crate) submitter: Label,
     pub(crate) activity: Activity,
-    pub(crate) memory_mib: u32,
+    /// As this host numbers it.
+    pub(crate) pid: Option<u32>,
+    /// Set aside for it.
+    pub(crate) reserved: Memory,
+    /// What it takes now, and the most during this frame.
+    pub(crate) now: Memory,
+    pub(crate) peak: Memory,
+    /// The driver says what it takes of the device.
+    pub(crate) driver_says: bool,
+    /// Cycles keeps the scene's data between frames; and whether the job says so or says not.
+    pub(crate) kept: bool,
+    pub(crate) pinned: bool,
+    /// How long its start and the opening of the scene took, until that is told.
+    pub(crate) load_ms: Option<u32>,
+    pub(crate) frames: u32,
+    /// Resident set after its first frames, in MiB.
+    pub(crate) young_mib: u32,
+    pub(crate) frame_began: Millis,
+    /// The device's clock when the frame began.
+    pub(crate) clock: Clock,
+}
+
+impl Instance {
+    /// What nobody else can have: what was set aside, or more if it took more.
+    pub(crate) fn takes(&self) -> Memory {
+        self.reserved.max(self.now)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(self.activity, Activity::Stopping { .. })
+    }
 }
 
 /// What an instance does, and since when.
@@ -148,18 +181,31 @@ impl Core {
         use super::event::Sign;
         let now = self.now;
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        let device = self.devices.get(usize::from(instance.device));
+        let is_cpu = device.is_some_and(|device| device.kind == DeviceKind::Cpu);
         let attempt = instance.activity.lease().and_then(|lease| self.attempts.get_mut(&lease));
         let changed = match (sign, attempt) {
             (Sign::Memory(mib), attempt) => {
-                let changed = instance.memory_mib != mib;
-                instance.memory_mib = mib;
+                let changed = instance.now.ram_mib != mib;
+                instance.now.ram_mib = mib;
+                if is_cpu {
+                    instance.now.device_mib = mib;
+                }
+                instance.peak = instance.peak.max(instance.now);
                 if let Some(attempt) = attempt {
                     attempt.memory_mib = mib;
                     attempt.peak_mib = attempt.peak_mib.max(mib);
                 }
                 changed
             }
-            (Sign::Progress { fraction, sample, samples }, Some(attempt)) => {
+            (Sign::Progress { fraction, sample, samples, device_mib }, Some(attempt)) => {
+                if let Some(mib) = device_mib
+                    && !is_cpu
+                    && !instance.driver_says
+                {
+                    instance.now.device_mib = mib;
+                    instance.peak = instance.peak.max(instance.now);
+                }
                 let changed = (attempt.fraction, attempt.sample, attempt.samples)
                     != (fraction, sample, samples);
                 (attempt.fraction, attempt.sample, attempt.samples) = (fraction, sample, samples);
@@ -190,7 +236,8 @@ impl Event {
             Self::Abandon => "abandon",
             Self::SceneReady(_) => "scene ready",
             Self::SceneFailed(..) => "scene failed",
-            Self::InstanceUp(_) => "instance up",
+            Self::DevicesRead(_) => "devices read",
+            Self::InstanceUp { .. } => "instance up",
             Self::Opened { .. } => "opened",
             Self::Sign { .. } => "sign",
             Self::Rendered { .. } => "rendered",

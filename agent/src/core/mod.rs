@@ -5,10 +5,12 @@
 //! ([`crate::shell`]) does what it is told and says what happened.
 
 mod attempt;
+pub(crate) mod device;
 mod ending;
 mod event;
 mod instance;
 mod placing;
+mod sizing;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -19,6 +21,7 @@ use grange_protocol::agent::{FromAgent, Holding};
 use grange_protocol::{BlobHash, LeaseId, Millis};
 
 use attempt::Attempt;
+use device::{Device, Setup};
 pub(crate) use event::{Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
 #[cfg(test)]
 use instance::Activity;
@@ -33,13 +36,21 @@ pub(crate) struct Patience {
     pub(crate) cancel_ms: u64,
     /// An instance without work for so long is let go.
     pub(crate) idle_ms: u64,
+    /// Frames that an instance renders before another one takes its place.
+    pub(crate) frames_per_instance: u32,
     /// Progress of an attempt is told at most so often.
     pub(crate) progress_ms: u64,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { start_ms: 60_000, cancel_ms: 700, idle_ms: 120_000, progress_ms: 200 }
+        Self {
+            start_ms: 60_000,
+            cancel_ms: 700,
+            idle_ms: 120_000,
+            frames_per_instance: 1_000,
+            progress_ms: 200,
+        }
     }
 }
 
@@ -48,8 +59,9 @@ impl Default for Patience {
 pub(crate) struct Core {
     patience: Patience,
     now: Millis,
-    /// Instances that each device runs at once.
-    slots: Vec<u16>,
+    devices: Vec<Device>,
+    /// How often they were read.
+    readings: u64,
     attempts: BTreeMap<LeaseId, Attempt>,
     /// Leases in the order in which they came.
     order: Vec<LeaseId>,
@@ -68,11 +80,12 @@ enum SceneState {
 }
 
 impl Core {
-    pub(crate) fn new(slots: Vec<u16>, patience: Patience) -> Self {
+    pub(crate) fn new(devices: &[Setup], patience: Patience) -> Self {
         Self {
             patience,
             now: Millis(0),
-            slots,
+            devices: devices.iter().map(Device::new).collect(),
+            readings: 0,
             attempts: BTreeMap::new(),
             order: Vec::new(),
             instances: BTreeMap::new(),
@@ -84,7 +97,11 @@ impl Core {
     }
 
     pub(crate) fn handle(&mut self, now: Millis, event: Event) {
-        self.now = self.now.max(now);
+        let before = self.now;
+        self.now = before.max(now);
+        if before.0 > 0 {
+            self.advance_clocks(self.now.since(before));
+        }
         match event {
             Event::Tick => {}
             Event::Welcomed { drop } => self.welcomed(&drop),
@@ -96,7 +113,8 @@ impl Core {
             Event::Abandon => self.abandon(),
             Event::SceneReady(manifest) => self.scene_ready(manifest),
             Event::SceneFailed(manifest, failure) => self.scene_failed(manifest, &failure),
-            Event::InstanceUp(instance) => self.instance_up(instance),
+            Event::InstanceUp { instance, pid } => self.instance_up(instance, pid),
+            Event::DevicesRead(readings) => self.devices_read(readings),
             Event::Opened { instance, warnings } => self.opened(instance, &warnings),
             Event::Sign { instance, sign } => self.sign(instance, sign),
             Event::Rendered { instance, frame } => self.rendered(instance, *frame),
@@ -113,6 +131,9 @@ impl Core {
         }
         self.enforce_deadlines();
         self.place_all();
+        self.follow_scenes();
+        self.retire_the_surplus();
+        self.tell_devices_if_they_changed();
         self.release_scenes();
     }
 
@@ -200,15 +221,15 @@ impl Core {
                 problems.push(format!("{lease} has no place in the order"));
             }
         }
-        for (device, slots) in self.slots.iter().enumerate() {
-            let running = self
-                .instances
-                .values()
-                .filter(|instance| usize::from(instance.device) == device)
-                .filter(|instance| !matches!(instance.activity, Activity::Stopping { .. }))
-                .count();
-            if running > usize::from(*slots) {
-                problems.push(format!("device {device} runs {running} instances in {slots} slots"));
+        for (at, device) in self.devices.iter().enumerate() {
+            let on_it = || self.instances_on(at as u16).map(|(_, instance)| instance);
+            let running = on_it().filter(|instance| !instance.is_stopping()).count();
+            if device.is_fixed() && running > usize::from(device.count()) {
+                problems.push(format!("device {at} runs {running} instances, too many"));
+            }
+            let reserved: u64 = on_it().map(|one| u64::from(one.reserved.device_mib)).sum();
+            if reserved > device.total_mib() && device.others_mib() == 0 {
+                problems.push(format!("{reserved} MiB of device {at} are given away, too much"));
             }
         }
         problems

@@ -1,11 +1,17 @@
 //! From assignments to instances that render.
 
+use std::collections::BTreeSet;
+
 use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent};
-use grange_protocol::{BlobHash, LeaseId};
+use grange_protocol::footprint::Memory;
+use grange_protocol::job::RenderSettings;
+use grange_protocol::{BlobHash, LeaseId, Shot};
 
 use super::attempt::{Attempt, Stage};
+use super::device::Clock;
 use super::event::{InstanceId, RenderOrder, Start};
 use super::instance::{Activity, Instance, LastSign};
+use super::sizing::{Grant, LONG_FRAME_MS};
 use super::{Command, Core, SceneState};
 
 impl Core {
@@ -91,21 +97,60 @@ impl Core {
                     .is_some_and(|attempt| matches!(attempt.stage, Stage::Queued))
             })
             .collect();
+        let mut kept_free: BTreeSet<u16> = BTreeSet::new();
         for lease in queued {
-            self.place(lease);
+            let Some(attempt) = self.attempts.get(&lease) else { continue };
+            let device = attempt.assignment.device;
+            if kept_free.contains(&device) {
+                continue;
+            }
+            let is_starving = self.is_starving(attempt);
+            if !self.place(lease) && is_starving {
+                // What has waited for memory for so long is not overtaken any more.
+                kept_free.insert(device);
+                if let Some(idle) = self.instance_to_replace(device) {
+                    self.quit(idle);
+                }
+            }
         }
     }
 
-    fn place(&mut self, lease: LeaseId) {
-        let Some(attempt) = self.attempts.get(&lease) else { return };
+    /// Whether it has an instance now.
+    fn place(&mut self, lease: LeaseId) -> bool {
+        let now = self.now;
+        let Some(attempt) = self.attempts.get(&lease) else { return false };
+        let device = attempt.assignment.device;
+        if self.is_busy(device) {
+            return false;
+        }
         if let Some(warm) = self.idle_instance_for(attempt) {
             self.begin_render(warm, lease);
-        } else if self.has_free_slot(attempt.assignment.device) {
-            self.start_instance(lease);
-        } else if let Some(unused) = self.instance_to_replace(attempt.assignment.device) {
-            // It goes; the slot is free when its process is gone.
+            return true;
+        }
+        let has_slot = self.has_free_slot(device);
+        let grant = if has_slot { self.grant(attempt) } else { None };
+        if let Some(grant) = grant {
+            self.start_instance(lease, grant);
+            return true;
+        }
+        if has_slot && let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.waits_for_memory_since.get_or_insert(now);
+        }
+        if let Some(unused) = self.instance_to_replace(device) {
+            // It goes; its slot and its memory are free when its process is gone.
             self.quit(unused);
         }
+        false
+    }
+
+    /// Whether as many instances work as the device runs now.
+    fn is_busy(&self, device: u16) -> bool {
+        let at_work = |instance: &Instance| {
+            !matches!(instance.activity, Activity::Idle { .. } | Activity::Stopping { .. })
+        };
+        let working = self.instances_on(device).filter(|(_, one)| at_work(one)).count();
+        let count = self.devices.get(usize::from(device)).map_or(0, |device| device.count());
+        working >= usize::from(count)
     }
 
     /// An idle instance with the attempt's scene.
@@ -128,8 +173,9 @@ impl Core {
     }
 
     fn has_free_slot(&self, device: u16) -> bool {
-        let used = self.instances.values().filter(|instance| instance.device == device).count();
-        used < usize::from(self.slots.get(usize::from(device)).copied().unwrap_or(0))
+        let used = self.instances_on(device).count();
+        let count = self.devices.get(usize::from(device)).map_or(0, |device| device.count());
+        used < usize::from(count)
     }
 
     /// The instance that has been idle for the longest time and whose scene nobody waits for.
@@ -155,7 +201,7 @@ impl Core {
             .map(|(_, id)| id)
     }
 
-    fn start_instance(&mut self, lease: LeaseId) {
+    fn start_instance(&mut self, lease: LeaseId, grant: Grant) {
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let (Some((render, _)), Some(manifest)) = (attempt.render(), attempt.assignment.manifest)
         else {
@@ -169,26 +215,42 @@ impl Core {
             needs: render.needs.clone(),
             submitter: attempt.assignment.submitter.clone(),
             activity: Activity::Starting { lease, since: self.now },
-            memory_mib: 0,
+            pid: None,
+            reserved: grant.memory,
+            now: Memory::default(),
+            peak: Memory::default(),
+            driver_says: false,
+            kept: grant.kept,
+            pinned: render.settings.persistent_data.is_some(),
+            load_ms: None,
+            frames: 0,
+            young_mib: 0,
+            frame_began: self.now,
+            clock: Clock::default(),
         };
         let start = Start {
             instance: id,
             device: instance.device,
             manifest,
             needs: instance.needs.clone(),
+            threads: None,
         };
         self.instances.insert(id, instance);
+        let threads = self.share_of_cores(id).map(|cores| cores.len() as u16);
+        let start = Start { threads, ..start };
         self.command(Command::StartInstance(Box::new(start)));
         let now = self.now;
         if let Some(attempt) = self.attempts.get_mut(&lease) {
             attempt.began.get_or_insert(now);
+            attempt.waits_for_memory_since = None;
         }
         self.set_stage(lease, Stage::Loading { instance: id, since: now });
     }
 
-    pub(super) fn instance_up(&mut self, id: InstanceId) {
+    pub(super) fn instance_up(&mut self, id: InstanceId, pid: Option<u32>) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.pid = pid;
         let Activity::Starting { lease, .. } = instance.activity else { return };
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let Some((render, _)) = attempt.render() else { return };
@@ -200,8 +262,10 @@ impl Core {
     }
 
     pub(super) fn opened(&mut self, id: InstanceId, warnings: &[String]) {
-        let Some(instance) = self.instances.get(&id) else { return };
+        let now = self.now;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
         let Activity::Opening { lease, .. } = instance.activity else { return };
+        instance.load_ms = Some(now.since(instance.frame_began) as u32);
         if let Some(attempt) = self.attempts.get_mut(&lease) {
             if let Stage::Loading { since, .. } = attempt.stage {
                 attempt.load_ms = self.now.since(since) as u32;
@@ -216,26 +280,51 @@ impl Core {
     /// Has an instance render the attempt's next frame.
     pub(super) fn begin_render(&mut self, id: InstanceId, lease: LeaseId) {
         let now = self.now;
+        let Some((frame, shot, settings)) = self.prepare(id, lease) else { return };
+        let cores = self.share_of_cores(id);
+        let order = RenderOrder { instance: id, lease, frame, shot, settings, cores };
         let Some(attempt) = self.attempts.get_mut(&lease) else { return };
-        let Some(frame) = attempt.next_frame() else { return };
-        let Some((render, shot)) = attempt.render() else { return };
-        let order = RenderOrder {
-            instance: id,
-            lease,
-            frame,
-            shot: shot.clone(),
-            settings: render.settings.clone(),
-        };
         let stall_ms = u64::from(attempt.assignment.stall_s) * 1000;
         attempt.began.get_or_insert(now);
         (attempt.fraction, attempt.sample, attempt.samples) = (0.0, 0, 0);
         if let Some(instance) = self.instances.get_mut(&id) {
-            attempt.memory_mib = instance.memory_mib;
-            attempt.peak_mib = attempt.peak_mib.max(instance.memory_mib);
+            attempt.memory_mib = instance.now.ram_mib;
+            attempt.peak_mib = attempt.peak_mib.max(instance.now.ram_mib);
+            attempt.waits_for_memory_since = None;
+            (instance.peak, instance.frame_began) = (instance.now, now);
+            if let Some(device) = self.devices.get(usize::from(instance.device)) {
+                instance.clock = device.clock;
+            }
             instance.activity = Activity::Rendering { lease, sign: LastSign { at: now, stall_ms } };
         }
         self.command(Command::Render(Box::new(order)));
         self.set_stage(lease, Stage::Rendering { instance: id });
+    }
+
+    /// The next frame of an attempt, and how an instance renders it: what its job leaves open is
+    /// decided by what is known of the scene and by the memory that is there.
+    fn prepare(&mut self, id: InstanceId, lease: LeaseId) -> Option<(i32, Shot, RenderSettings)> {
+        let attempt = self.attempts.get(&lease)?;
+        let frame = attempt.next_frame()?;
+        let (render, shot) = attempt.render()?;
+        let (shot, mut settings) = (shot.clone(), render.settings.clone());
+        let assignment = attempt.assignment.clone();
+        let room_to_keep = self.may_keep(id, &assignment);
+        let kept = settings.persistent_data.unwrap_or(room_to_keep.is_some());
+        let instance = self.instances.get_mut(&id)?;
+        instance.pinned = settings.persistent_data.is_some();
+        if instance.kept != kept {
+            instance.kept = kept;
+            if let Some(memory) = self.expected_of(id, &assignment) {
+                self.instances.get_mut(&id)?.reserved = memory;
+            }
+        }
+        settings.persistent_data = Some(kept);
+        let device = self.devices.get(usize::from(assignment.device))?;
+        let expected = device.expects(assignment.manifest?, &assignment.expected);
+        let is_long = expected.frame_ms.is_some_and(|millis| millis >= LONG_FRAME_MS);
+        settings.tiles = settings.tiles.or(is_long.then_some(true));
+        Some((frame, shot, settings))
     }
 
     pub(super) fn set_stage(&mut self, lease: LeaseId, stage: Stage) {

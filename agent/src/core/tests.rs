@@ -1,6 +1,6 @@
 //! The agent's core, told as stories: what happens, and exactly what it wants done.
 
-use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent, Outcome};
+use grange_protocol::agent::{Assignment, DeviceKind, Failure, FailureKind, FromAgent, Outcome};
 use grange_protocol::job::{NoopWork, RenderSettings, RenderWork, SceneNeeds, TaskWork};
 use grange_protocol::{
     BlenderVersion, BlobHash, Epoch, FrameSet, JobId, LeaseId, Millis, Shot, StepIndex, TaskIndex,
@@ -8,8 +8,10 @@ use grange_protocol::{
 };
 use proptest::prelude::*;
 
+use super::device::Setup;
 use super::event::{Frame, RenderedFile, Sign};
 use super::{Command, Core, Event, InstanceId, Patience};
+use crate::devices::Instances;
 
 struct Story {
     core: Core,
@@ -18,7 +20,14 @@ struct Story {
 
 impl Story {
     fn new(slots: u16) -> Self {
-        Self { core: Core::new(vec![slots], Patience::default()), now: Millis(1_000_000) }
+        let instances = Instances::Fixed(slots.try_into().unwrap());
+        let setup =
+            Setup { kind: DeviceKind::Cuda, memory_mib: 24_000, slots, instances, cores: 0 };
+        Self::on(setup)
+    }
+
+    fn on(setup: Setup) -> Self {
+        Self { core: Core::new(&[setup], Patience::default()), now: Millis(1_000_000) }
     }
 
     fn after(&mut self, event: Event) -> Vec<String> {
@@ -53,7 +62,7 @@ impl Story {
         let mut story = Self::new(slots);
         assert_eq!(story.after(assign(1, "x", "1")), ["prepare x"]);
         assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 1 for x"]);
-        assert_eq!(story.after(Event::InstanceUp(InstanceId(1))), ["open x in 1"]);
+        assert_eq!(story.after(up(1)), ["open x in 1"]);
         assert_eq!(story.after(opened(1)), ["render 1 of task 1 in 1"]);
         assert_eq!(story.after(rendered(1, 1)), ["store 1 file of task 1"]);
         story
@@ -106,6 +115,7 @@ fn tell(command: Command) -> Option<String> {
             format!("give back task {}", tasks.join(" "))
         }
         Command::Tell(FromAgent::Draining) => "draining".into(),
+        Command::Note { .. } => return None,
     })
 }
 
@@ -163,6 +173,10 @@ fn assignment(number: u64, manifest: Option<BlobHash>, work: TaskWork) -> Event 
     }))
 }
 
+fn up(instance: u32) -> Event {
+    Event::InstanceUp { instance: InstanceId(instance), pid: Some(instance) }
+}
+
 fn opened(instance: u32) -> Event {
     Event::Opened { instance: InstanceId(instance), warnings: Vec::new() }
 }
@@ -208,7 +222,7 @@ fn a_task_ahead_waits_for_the_one_instance() {
     story.after(assign(1, "x", "1"));
     assert_eq!(story.after(assign(2, "x", "2")), [""; 0]);
     assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 1 for x"]);
-    story.after(Event::InstanceUp(InstanceId(1)));
+    story.after(up(1));
     story.after(opened(1));
     assert_eq!(story.after(rendered(1, 1)), ["store 1 file of task 1", "render 2 of task 2 in 1"]);
 }
@@ -218,7 +232,7 @@ fn a_chunk_renders_frame_after_frame_and_ends_when_all_are_stored() {
     let mut story = Story::new(1);
     story.after(assign(1, "x", "1-2"));
     story.after(Event::SceneReady(scene("x")));
-    story.after(Event::InstanceUp(InstanceId(1)));
+    story.after(up(1));
     assert_eq!(story.after(opened(1)), ["render 1 of task 1 in 1"]);
     assert_eq!(story.after(rendered(1, 1)), ["render 2 of task 1 in 1", "store 1 file of task 1"]);
     assert_eq!(story.after(stored(1)), [""; 0]);
@@ -268,12 +282,12 @@ fn a_render_without_a_sign_of_life_is_killed_and_failed() {
     story.after(assign(2, "x", "2"));
     let sign = |sign| Event::Sign { instance: InstanceId(1), sign };
     assert_eq!(story.wait(90_000), [""; 0]);
-    story.after(sign(Sign::Progress { fraction: 0.5, sample: 8, samples: 16 }));
+    story.after(sign(Sign::Progress { fraction: 0.5, sample: 8, samples: 16, device_mib: None }));
     assert_eq!(story.wait(90_000), [""; 0]);
     story.after(sign(Sign::Memory(100)));
     assert_eq!(story.wait(60_000), [""; 0]);
     story.after(sign(Sign::Memory(100)));
-    story.after(sign(Sign::Progress { fraction: 0.5, sample: 8, samples: 16 }));
+    story.after(sign(Sign::Progress { fraction: 0.5, sample: 8, samples: 16, device_mib: None }));
     assert_eq!(
         story.wait(40_000),
         ["kill 1", "task 2 failed: the render hung: no sample and no change of memory for 100 s"]
@@ -294,7 +308,7 @@ fn a_scene_that_cannot_be_opened_fails_all_that_wait_for_it() {
     story.after(assign(1, "x", "1"));
     story.after(assign(2, "x", "2"));
     story.after(Event::SceneReady(scene("x")));
-    story.after(Event::InstanceUp(InstanceId(1)));
+    story.after(up(1));
     let failure = Failure::new(FailureKind::Scene, "x.blend is damaged");
     let event = Event::RenderFailed { instance: InstanceId(1), failure, log: String::new() };
     assert_eq!(
@@ -382,7 +396,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (number.clone()).prop_map(|n| Event::Welcomed { drop: vec![lease(n)] }),
         3 => (0..2usize).prop_map(|s| Event::SceneReady(scene(["x", "y"][s]))),
         1 => (0..2usize).prop_map(move |s| Event::SceneFailed(scene(["x", "y"][s]), failure())),
-        4 => instance.clone().prop_map(|i| Event::InstanceUp(InstanceId(i))),
+        4 => instance.clone().prop_map(up),
         4 => instance.clone().prop_map(opened),
         6 => (instance.clone(), 1..4i32).prop_map(|(i, f)| rendered(i, f)),
         1 => instance.clone().prop_map(move |i| Event::RenderFailed { instance: InstanceId(i), failure: failure(), log: String::new() }),

@@ -149,7 +149,6 @@ impl Devices {
 /// Reads the devices at once and then after each `every`, on a thread of its own: a driver that
 /// hangs holds up nothing else, not even the agent's end. While nobody takes what was read it waits.
 /// Ends when the receiver is dropped.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the shell, which does not watch yet"))]
 pub(crate) fn watch(mut devices: Devices, every: Duration) -> mpsc::Receiver<Vec<Read>> {
     let (sender, readings) = mpsc::channel(1);
     let watching = std::thread::Builder::new().name("devices".into()).spawn(move || {
