@@ -118,11 +118,20 @@ impl Core {
     /// Whether it has an instance now.
     fn place(&mut self, lease: LeaseId) -> bool {
         let now = self.now;
-        let Some(attempt) = self.attempts.get(&lease) else { return false };
-        let device = attempt.assignment.device;
+        let Some(device) = self.attempts.get(&lease).map(|attempt| attempt.assignment.device)
+        else {
+            return false;
+        };
+        let is_lost =
+            self.devices.get(usize::from(device)).is_none_or(|device| device.problem.is_some());
+        if is_lost && let Some(attempt) = self.attempts.get_mut(&lease) {
+            attempt.waits_for_memory_since.get_or_insert(now);
+            return false;
+        }
         if self.is_busy(device) {
             return false;
         }
+        let Some(attempt) = self.attempts.get(&lease) else { return false };
         if let Some(warm) = self.idle_instance_for(attempt) {
             self.begin_render(warm, lease);
             return true;

@@ -134,7 +134,7 @@ impl Core {
         let expected = book.expects(assignment.manifest?, &assignment.expected);
         let wanted = render.settings.persistent_data;
         let Some(plain) = expected.plain else {
-            let share = book.total_mib() / u64::from(book.count().max(1));
+            let share = book.capacity_mib() / u64::from(book.count().max(1));
             let is_alone = self.instances_on(assignment.device).next().is_none();
             let enough = u64::from(free.device_mib) >= share
                 || (is_alone

@@ -1,5 +1,7 @@
 //! The agent's core, told as stories: what happens, and exactly what it wants done.
 
+mod sizing;
+
 use grange_protocol::agent::{Assignment, DeviceKind, Failure, FailureKind, FromAgent, Outcome};
 use grange_protocol::job::{NoopWork, RenderSettings, RenderWork, SceneNeeds, TaskWork};
 use grange_protocol::{
@@ -10,6 +12,7 @@ use proptest::prelude::*;
 
 use super::device::Setup;
 use super::event::{Frame, RenderedFile, Sign};
+use super::instance::{Activity, Instance};
 use super::{Command, Core, Event, InstanceId, Patience};
 use crate::devices::Instances;
 

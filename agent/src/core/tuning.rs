@@ -40,6 +40,8 @@ pub(crate) struct Tuner {
     count: u16,
     /// Never more than this.
     max: u16,
+    /// Somebody chose the number: nothing is searched.
+    chosen: bool,
     levels: BTreeMap<u16, Level>,
     phase: Phase,
     /// One frame of each scene: how long its first one took, in milliseconds.
@@ -95,6 +97,7 @@ impl Tuner {
         Self {
             count: count.clamp(1, max.max(1)),
             max: max.max(1),
+            chosen: false,
             levels: BTreeMap::new(),
             phase: Phase::Searching,
             weights: BTreeMap::new(),
@@ -106,7 +109,7 @@ impl Tuner {
     /// A number that somebody chose: nothing is searched.
     pub(crate) fn fixed(count: u16) -> Self {
         let phase = Phase::Settled { rate: 0.0, now: 0.0, frames: 0 };
-        Self { phase, ..Self::new(count, count) }
+        Self { phase, chosen: true, ..Self::new(count, count) }
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -124,6 +127,9 @@ impl Tuner {
         room: impl Fn(u16) -> Room,
     ) -> Option<String> {
         self.frames += 1;
+        if self.chosen {
+            return self.back_to_what_was_chosen();
+        }
         if (beside - f64::from(self.count)).abs() > BESIDE_TOLERANCE || self.max == 1 {
             return None;
         }
@@ -176,7 +182,7 @@ impl Tuner {
     /// More than so many do not fit beside what others use.
     pub(crate) fn no_more_than(&mut self, count: u16) -> Option<String> {
         let count = count.max(1);
-        if self.count <= count || self.is_fixed() {
+        if self.count <= count || self.chosen {
             return None;
         }
         let wanted = self.count;
@@ -185,8 +191,13 @@ impl Tuner {
         Some(format!("there is memory for {} instead of {wanted}", instances(count)))
     }
 
-    fn is_fixed(&self) -> bool {
-        self.phase != Phase::Searching && self.levels.is_empty() && self.ran_out.is_none()
+    /// Running out of memory does not count for ever.
+    fn back_to_what_was_chosen(&mut self) -> Option<String> {
+        if self.count == self.max || !self.may_try(self.max) {
+            return None;
+        }
+        self.count = self.max;
+        Some(format!("{} again, as was chosen", instances(self.count)))
     }
 
     /// Takes the next step of the search, if enough is known for it.

@@ -107,7 +107,7 @@ impl DeviceBook {
     /// Device memory of an instance. One of a shot that nobody has measured gets its share of the
     /// device: all of it as long as that runs one.
     fn mib(&self, need: Option<Memory>) -> u64 {
-        need.map_or(self.total_mib / self.slots.max(1) as u64, |need| need.device_mib.into())
+        need.map_or(self.capacity_mib() / self.slots.max(1) as u64, |need| need.device_mib.into())
     }
 
     /// What an instance would get here: what it is expected to need, or, where it would be alone
