@@ -101,13 +101,13 @@ fn json_tells_every_event_and_every_file() {
         &cache,
         "turn.blend",
         out.path(),
-        &["--json", "-f", "1-2", "--instances", "2", "--fine-progress", "--samples", "64"],
+        &["--json", "-f", "1-2", "--instances", "2", "--fine-progress", "--samples", "1024"],
     );
     let lines = told.json_lines();
     let saved = lines.iter().filter(|line| line["saved"].is_string()).count();
     assert_eq!(saved, 2);
     let samples =
-        lines.iter().filter(|line| line["task"]["task"]["progress"]["samples"] == 64).count();
+        lines.iter().filter(|line| line["task"]["task"]["progress"]["samples"] == 1024).count();
     assert!(samples > 0, "no samples were told: {lines:?}");
     let last = lines.iter().rfind(|line| line["job"].is_object()).unwrap();
     assert_eq!(last["job"]["state"], "completed");

@@ -83,7 +83,7 @@ impl DeviceBook {
     }
 
     /// Memory for instances now.
-    fn capacity_mib(&self) -> u64 {
+    pub(crate) fn capacity_mib(&self) -> u64 {
         self.total_mib.saturating_sub(self.others_mib)
     }
 

@@ -168,6 +168,18 @@ impl Core {
             })
     }
 
+    /// Whether the agent has a device that renders now and could hold the task.
+    fn has_place_for(&self, agent: &Agent, job: &Job, task: TaskRef) -> bool {
+        let work = job.spec.step(task.step).map(|step| &step.work);
+        agent.devices.iter().enumerate().any(|(at, book)| {
+            let surely = self.estimate(job, task, book.kind).surely;
+            work.is_some_and(|work| agent.suits(at, work))
+                && book.slots > 0
+                && !book.is_lost
+                && u64::from(surely.device_mib) <= book.capacity_mib()
+        })
+    }
+
     /// Whether a device is kept free for another job of no lower priority.
     fn is_saved_from(&self, device: &DeviceBook, id: JobId, job: &Job) -> bool {
         let other = device.saved_for.filter(|other| *other != id).and_then(|other| self.job(other));
@@ -308,9 +320,11 @@ impl Asking<'_> {
                 counted.any(|failure| failure.agent == agent)
             };
             !failed_here(agent)
-                || !core
-                    .online()
-                    .any(|(other, _)| !failed_here(*other) && core.may_take(*other, job, step))
+                || !core.online().any(|(other, agent)| {
+                    !failed_here(*other)
+                        && core.may_take(*other, job, step)
+                        && core.has_place_for(agent, job, task)
+                })
         })
     }
 
