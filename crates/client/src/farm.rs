@@ -12,7 +12,8 @@ use grange_protocol::client::{
 use grange_protocol::file::Blob;
 use grange_protocol::stream::Open;
 use grange_protocol::view::{
-    AgentView, FarmView, JobDetail, JobView, LogView, OutputView, WatchEvent,
+    AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
+    WatchEvent,
 };
 use grange_protocol::{BlobHash, JobId, Refusal, Submission};
 use grange_transport::message::{Receiver, Sender};
@@ -86,6 +87,25 @@ impl Farm {
     pub async fn agents(&self) -> Result<Vec<AgentView>, ClientError> {
         self.call(Request::Agents, |response| match response {
             Response::Agents(agents) => Some(agents),
+            _ => None,
+        })
+        .await
+    }
+
+    /// What shots were measured to need.
+    pub async fn footprints(&self) -> Result<Vec<FootprintView>, ClientError> {
+        self.call(Request::Footprints, |response| match response {
+            Response::Footprints(footprints) => Some(footprints),
+            _ => None,
+        })
+        .await
+    }
+
+    /// What was decided lately about the devices of agents that are connected, and why; each
+    /// agent's in the order in which it was decided.
+    pub async fn decisions(&self) -> Result<Vec<DecisionView>, ClientError> {
+        self.call(Request::Decisions, |response| match response {
+            Response::Decisions(decisions) => Some(decisions),
             _ => None,
         })
         .await
