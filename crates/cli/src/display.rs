@@ -161,16 +161,13 @@ fn new_failures(task: &TaskView, seen: &mut usize) -> Vec<String> {
     }
     *seen += 1;
     let attempts = task.failures.len();
-    task.failures
-        .last()
-        .map(|failure| {
-            format!(
-                "{} failed on {} (attempt {attempts}): {}",
-                task.label, failure.agent, failure.reason
-            )
-        })
-        .into_iter()
-        .collect()
+    let told = task.failures.last().map(|failure| {
+        // Where nobody tried there was no attempt.
+        let tried = !failure.agent.as_str().is_empty();
+        let attempt = if tried { format!(" (attempt {attempts})") } else { String::new() };
+        print::failed(task, failure, &attempt)
+    });
+    told.into_iter().collect()
 }
 
 fn style(template: &str) -> ProgressStyle {

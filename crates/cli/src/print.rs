@@ -3,7 +3,9 @@
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, presets};
 use grange_protocol::Millis;
-use grange_protocol::view::{AgentView, FarmView, JobDetail, JobView, LogView, TaskView};
+use grange_protocol::view::{
+    AgentView, FailureView, FarmView, JobDetail, JobView, LogView, TaskView,
+};
 use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
@@ -132,13 +134,7 @@ pub(crate) fn job(detail: &JobDetail) {
     line(&table_of_tasks.to_string());
     for task in tasks {
         for failure in &task.failures {
-            line(&format!(
-                "{} failed on {}, {}: {}",
-                task.label,
-                failure.agent,
-                ago(failure.at),
-                failure.reason
-            ));
+            line(&failed(task, failure, &format!(", {}", ago(failure.at))));
         }
     }
 }
@@ -221,6 +217,15 @@ pub(crate) fn summary(job: &JobView) -> String {
     parts.join(" · ")
 }
 
+/// A failure in a line, and more about when it was. A shot that fits nowhere failed on no host.
+pub(crate) fn failed(task: &TaskView, failure: &FailureView, when: &str) -> String {
+    let host = match failure.agent.as_str() {
+        "" => String::new(),
+        host => format!(" on {host}"),
+    };
+    format!("{} failed{host}{when}: {}", task.label, failure.reason)
+}
+
 /// What a running task is doing.
 pub(crate) fn activity(task: &TaskView) -> String {
     let Some(progress) = &task.progress else { return String::new() };
@@ -270,5 +275,39 @@ fn ago(at: Millis) -> String {
         seconds @ 60..3600 => format!("{} min ago", seconds / 60),
         seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
         seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grange_protocol::agent::FailureKind;
+    use grange_protocol::view::TaskState;
+    use grange_protocol::{StepIndex, TaskIndex};
+
+    #[test]
+    fn a_failure_names_its_host_if_there_was_one() {
+        let task = TaskView {
+            step: StepIndex(0),
+            task: TaskIndex(0),
+            label: "frame 3".into(),
+            state: TaskState::Failed,
+            agent: None,
+            progress: None,
+            failures: Vec::new(),
+        };
+        let told = |agent: &str, reason: &str| {
+            let failure = FailureView {
+                agent: agent.parse().unwrap_or_default(),
+                kind: FailureKind::OutOfMemory,
+                reason: reason.into(),
+                at: Millis(0),
+            };
+            failed(&task, &failure, ", just now")
+        };
+        let crashed = told("meadow", "Blender ended by itself");
+        assert_eq!(crashed, "frame 3 failed on meadow, just now: Blender ended by itself");
+        let nowhere = told("", "it needs 90.0 GiB");
+        assert_eq!(nowhere, "frame 3 failed, just now: it needs 90.0 GiB");
     }
 }
