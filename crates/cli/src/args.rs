@@ -59,8 +59,10 @@ pub(crate) enum Command {
     Retry(JobArgs),
     /// Set a job's priority, 0 (last) to 100 (first)
     Priority(SetPriority),
-    /// List the farm's render hosts
-    Agents,
+    /// List the farm's render hosts and their devices
+    Agents(Agents),
+    /// Show what scenes were measured to need: memory and time
+    Footprints,
     /// Show what Blender printed
     Logs(Logs),
     /// Let somebody join the farm
@@ -80,7 +82,7 @@ pub(crate) struct Render {
     /// Render also the frames that are there already
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Blenders that render at once
+    /// Blenders that render at once on each device; `auto` finds by measuring how many are best
     #[arg(long, value_name = "auto|N", default_value = "auto")]
     pub(crate) instances: Instances,
     /// Make a preview video of the frames too (needs ffmpeg)
@@ -238,6 +240,13 @@ pub(crate) struct SetPriority {
     /// 0 (last) to 100 (first)
     #[arg(value_name = "PRIORITY")]
     pub(crate) priority: Priority,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agents {
+    /// Show what was decided about their devices, and why: of one agent, or of all
+    #[arg(long, value_name = "AGENT", num_args = 0..=1)]
+    pub(crate) why: Option<Option<String>>,
 }
 
 #[derive(Debug, Args)]

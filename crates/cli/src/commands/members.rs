@@ -1,4 +1,4 @@
-//! Who is in the farm, and how others join.
+//! Who is in the farm, what is known of its devices, and how others join.
 
 use anyhow::Context;
 use grange_protocol::client::Role;
@@ -6,16 +6,51 @@ use grange_protocol::join::JoinString;
 use grange_transport::{Identity, enrol};
 
 use super::Session;
-use crate::args::{CreateToken, Join};
+use crate::args::{Agents, CreateToken, Join};
 use crate::exit::Ending;
 use crate::print;
 
-pub(super) async fn agents(session: &Session) -> anyhow::Result<Ending> {
+pub(super) async fn agents(session: &Session, args: Agents) -> anyhow::Result<Ending> {
+    if let Some(of) = args.why {
+        return decisions(session, of.as_deref()).await;
+    }
     let agents = session.farm().await?.agents().await?;
     if session.json {
         print::json(&agents);
     } else {
-        print::agents(&agents);
+        print::line(&print::agents(&agents));
+    }
+    Ok(Ending::Done)
+}
+
+/// Why devices run as many instances as they do, the first decision first.
+async fn decisions(session: &Session, of: Option<&str>) -> anyhow::Result<Ending> {
+    let farm = session.farm().await?;
+    let agents = farm.agents().await?;
+    if let Some(name) = of {
+        let known = agents.iter().any(|agent| agent.name.as_str() == name);
+        anyhow::ensure!(
+            known,
+            "there is no agent {name}: `grange agents` lists the agents of this farm"
+        );
+    }
+    let mut decisions = farm.decisions().await?;
+    decisions.retain(|decision| of.is_none_or(|name| decision.agent.as_str() == name));
+    decisions.sort_by_key(|decision| decision.decision.at);
+    if session.json {
+        print::json(&decisions);
+    } else {
+        print::line(&print::decisions(&decisions, &agents));
+    }
+    Ok(Ending::Done)
+}
+
+pub(super) async fn footprints(session: &Session) -> anyhow::Result<Ending> {
+    let footprints = session.farm().await?.footprints().await?;
+    if session.json {
+        print::json(&footprints);
+    } else {
+        print::line(&print::footprints(&footprints));
     }
     Ok(Ending::Done)
 }

@@ -49,7 +49,8 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Priority(args) => {
             jobs::act(session, &[args.job], JobAction::SetPriority(args.priority)).await
         }
-        Command::Agents => members::agents(session).await,
+        Command::Agents(args) => members::agents(session, args).await,
+        Command::Footprints => members::footprints(session).await,
         Command::Logs(args) => jobs::logs(session, args).await,
         Command::Token(Token::Create(args)) => members::create_token(session, args).await,
         Command::Join(args) => members::join(session, args).await,

@@ -1,14 +1,22 @@
 //! What people read: tables, and the same as JSON.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the CLI prints")]
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, presets};
+mod agents;
+mod footprints;
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width, presets};
 use grange_protocol::Millis;
-use grange_protocol::view::{
-    AgentView, FailureView, FarmView, JobDetail, JobView, LogView, TaskView,
-};
+use grange_protocol::agent::DeviceKind;
+use grange_protocol::view::{FailureView, FarmView, JobDetail, JobView, LogView, TaskView};
 use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
+
+pub(crate) use agents::{agents, decisions};
+pub(crate) use footprints::footprints;
+
+/// Stands where nobody knows.
+const UNKNOWN: &str = "–";
 
 pub(crate) fn json<T: Serialize>(value: &T) {
     match serde_json::to_string(value) {
@@ -139,40 +147,6 @@ pub(crate) fn job(detail: &JobDetail) {
     }
 }
 
-pub(crate) fn agents(agents: &[AgentView]) {
-    if agents.is_empty() {
-        return line(
-            "no agents yet: `grange token create --role agent` makes a join string for one",
-        );
-    }
-    let mut table =
-        table(["AGENT", "STATE", "TASKS", "INSTANCES", "CPU", "RAM FREE", "DEVICES", "BLENDER"]);
-    for agent in agents {
-        let devices: Vec<String> = agent
-            .devices
-            .iter()
-            .map(|device| format!("{} ×{}", device.name, device.slots))
-            .collect();
-        let blenders: Vec<&str> =
-            agent.runtimes.iter().map(|runtime| runtime.full_version.as_str()).collect();
-        table.add_row(vec![
-            Cell::new(&agent.name),
-            Cell::new(agent.state),
-            right(agent.tasks),
-            right(agent.load.instances),
-            right(format!("{:.0} %", agent.load.cpu_percent)),
-            right(format!(
-                "{:.1}/{:.1} GiB",
-                agent.load.memory_available_mib as f64 / 1024.0,
-                agent.load.memory_total_mib as f64 / 1024.0
-            )),
-            Cell::new(devices.join(", ")),
-            Cell::new(if blenders.is_empty() { "none".into() } else { blenders.join(", ") }),
-        ]);
-    }
-    line(&table.to_string());
-}
-
 pub(crate) fn log(log: &LogView) {
     let outcome = if log.failed { "failed" } else { "completed" };
     line(&format!(
@@ -249,6 +223,21 @@ fn table<const N: usize>(headers: [&str; N]) -> Table {
     table
 }
 
+/// Lets a column's text go on in the next line after so many characters.
+fn wrap(table: &mut Table, column: usize, chars: u16) {
+    if let Some(column) = table.column_mut(column) {
+        let padding = column.padding_width();
+        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(chars + padding)));
+    }
+}
+
+/// Leaves out a column that has nothing to say.
+fn hide(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
+        column.set_constraint(ColumnConstraint::Hidden);
+    }
+}
+
 fn right(value: impl ToString) -> Cell {
     Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
 }
@@ -263,17 +252,29 @@ fn rate(per_minute: f32) -> String {
 }
 
 fn left(seconds: Option<u32>) -> String {
-    seconds.map_or("–".into(), |seconds| {
+    seconds.map_or(UNKNOWN.into(), |seconds| {
         FormattedDuration(Duration::from_secs(seconds.into())).to_string()
     })
+}
+
+/// As `--device` takes it.
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Cuda => "cuda",
+        DeviceKind::Hip => "hip",
+        DeviceKind::OneApi => "oneapi",
+        DeviceKind::Metal => "metal",
+    }
 }
 
 fn ago(at: Millis) -> String {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at.0);
     match at.elapsed().unwrap_or_default().as_secs() {
-        0..60 => "just now".into(),
+        0..5 => "just now".into(),
+        seconds @ 5..60 => format!("{seconds} s ago"),
         seconds @ 60..3600 => format!("{} min ago", seconds / 60),
-        seconds @ 3600..86_400 => format!("{} h ago", seconds / 3600),
+        seconds @ 3600..172_800 => format!("{} h ago", seconds / 3600),
         seconds => format!("{} days ago", seconds / 86_400),
     }
 }
