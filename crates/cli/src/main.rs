@@ -7,6 +7,7 @@ mod exit;
 mod follow;
 mod local;
 mod missing;
+mod news;
 mod print;
 mod scene;
 

@@ -11,6 +11,7 @@ use crate::args::Fetch;
 use crate::display::Display;
 use crate::exit::Ending;
 use crate::follow::Follow;
+use crate::news::News;
 use crate::print;
 
 pub(super) async fn watch(session: &Session, job: Option<JobId>) -> anyhow::Result<Ending> {
@@ -42,6 +43,7 @@ pub(super) async fn follow(
 
 async fn watch_farm(session: &Session, farm: &Farm) -> anyhow::Result<Ending> {
     let mut watch = farm.watch(WatchRequest::Farm).await?;
+    let mut news = News::default();
     while let Some(event) = watch.next().await? {
         match event {
             event if session.json => print::json(&event),
@@ -55,6 +57,7 @@ async fn watch_farm(session: &Session, farm: &Farm) -> anyhow::Result<Ending> {
                     print::summary(&job)
                 ));
             }
+            WatchEvent::Agent(agent) => news.of(&agent).iter().for_each(|line| print::line(line)),
             _ => {}
         }
     }

@@ -57,7 +57,7 @@ pub(crate) fn decisions(decisions: &[DecisionView], agents: &[AgentView]) -> Str
 }
 
 /// What a person calls the device: short, and with its number where the host has several alike.
-fn device_name(devices: &[DeviceInfo], at: usize) -> String {
+pub(crate) fn device_name(devices: &[DeviceInfo], at: usize) -> String {
     let Some(device) = devices.get(at) else { return format!("device {at}") };
     let name = device.name.as_str();
     let short = name.strip_prefix("NVIDIA ").unwrap_or(name);

@@ -12,7 +12,7 @@ use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use agents::{agents, decisions};
+pub(crate) use agents::{agents, decisions, device_name};
 pub(crate) use footprints::footprints;
 
 /// Stands where nobody knows.
