@@ -109,6 +109,26 @@ fn jobs_and_tasks_that_do_not_exist() {
 }
 
 #[test]
+fn agents_that_do_not_exist_and_figures_that_are_not_there_yet() {
+    let farm = Farm::new();
+    farm.grange(&["agents", "--why", "meadow"])
+        .fails(1, "there is no agent meadow: `grange agents` lists the agents of this farm");
+    assert!(farm.grange(&["agents", "--why"]).well().contains("nothing was decided yet"));
+    assert_eq!(farm.grange(&["agents", "--why", "--json"]).well(), "[]\n");
+    // A submitter may ask what a farm has learned; so may its admin.
+    let join = farm.grange(&["token", "create", "--role", "submitter"]).well();
+    let ada = |args: &[&str]| {
+        let mut command = Command::new(program("grange"));
+        command.arg("--identity").arg(farm.home().join("ada"));
+        Told::by(command.args(args))
+    };
+    ada(&["join", join.trim()]).well();
+    assert!(ada(&["footprints"]).well().contains("nothing was measured yet"));
+    assert!(ada(&["agents", "--why"]).well().contains("nothing was decided yet"));
+    assert_eq!(farm.grange(&["footprints", "--json"]).well(), "[]\n");
+}
+
+#[test]
 fn join_strings_are_for_one_newcomer_of_one_role_for_a_short_time() {
     let farm = Farm::new();
     let token = |args: &[&str]| {
