@@ -57,6 +57,14 @@ def slow() -> None:
     save("slow.blend")
 
 
+def huge() -> None:
+    """A frame that takes more memory than tests leave it."""
+    new(frames=1)
+    modifier = bpy.data.objects["Cube"].modifiers.new("Finer", "SUBSURF")
+    modifier.levels, modifier.render_levels = 0, 11
+    save("huge.blend")
+
+
 def skybox() -> None:
     """Six cameras in one place, each looking another way."""
     scene = new()
@@ -172,5 +180,5 @@ def script() -> None:
     save("script.blend")
 
 
-for make in (turn, slow, skybox, passes, linked, without_camera, denoised, movie, script):
+for make in (*(turn, slow, huge, skybox, passes, linked, without_camera, denoised, movie, script),):
     make()

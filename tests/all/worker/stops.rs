@@ -1,6 +1,7 @@
 //! Renders that are stopped, or stop by themselves.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use grange_blender::instance::{ExitHow, InstanceEvent, Order};
@@ -10,7 +11,7 @@ use grange_protocol::job::RenderSettings;
 use grange_protocol::shot::Shot;
 use tempfile::TempDir;
 
-use super::live::{Ended, Live, shot};
+use super::live::{Ended, Live, every_blender, shot};
 use crate::runtimes::{blender, bpy_pythons};
 use crate::support::scenes::scenes;
 use crate::support::{eventually, signal};
@@ -103,6 +104,83 @@ async fn a_crash_is_told_with_its_signal_and_a_hang_is_silence() {
 }
 
 #[tokio::test]
+async fn a_blender_that_somebody_kills_has_not_run_out_of_memory() {
+    let mut live = Live::slow(&blender()).await;
+    let render = live.order(&endless(), 1, RenderSettings::default());
+    signal(live.instance.pid().unwrap(), "KILL");
+    let Ended::Exited(exit) = live.end_of(render).await else { panic!("it lives on") };
+    assert_eq!(
+        exit.to_string(),
+        "Blender 3.4.1 was killed (SIGKILL), and not by the kernel for want of memory"
+    );
+    assert_eq!(exit.failure().kind, FailureKind::Crash);
+    assert!(live.instance.pin_to_cores(&[0]).is_err(), "there is nothing left to pin");
+}
+
+#[tokio::test]
+async fn a_blender_that_gets_no_memory_says_so_whatever_it_dies_of() {
+    for program in every_blender() {
+        let mut live = Live::with(&program, &scenes().join("huge.blend")).await;
+        let pid = live.instance.pid().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        let kib: u64 = size.split_whitespace().next().unwrap().parse().unwrap();
+        let bytes = (kib << 10) + (300 << 20);
+        let (limit, of) = (format!("--as={bytes}"), format!("--pid={pid}"));
+        let limited = Command::new("prlimit").args([limit, of]).status().unwrap();
+        assert!(limited.success());
+        let render = live.order(&shot("huge"), 1, RenderSettings::default());
+        let failure = match live.end_of(render).await {
+            Ended::Exited(exit) => exit.failure(),
+            Ended::Failed(failure) => failure,
+            other => panic!("there was memory enough: {other:?}"),
+        };
+        let log = live.instance.take_log();
+        assert_eq!(failure.kind, FailureKind::OutOfMemory, "{failure:?}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn every_thread_of_a_blender_stays_on_the_cores_that_it_was_given() {
+    for program in [blender(), bpy_pythons()[1].1.clone()] {
+        let mut live = Live::slow(&program).await;
+        let quick = Shot { samples: Some(2), ..shot("quick") };
+        let before = live.picture(&quick, 1, RenderSettings::default()).await;
+        let pid = live.instance.pid().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let own = allowed_cores(&status);
+        let core = own.split([',', '-']).next().unwrap().to_owned();
+        live.instance.pin_to_cores(&[core.parse().unwrap()]).unwrap();
+        // Those that were there, and those that the next frame starts.
+        let render = live.order(&endless(), 1, RenderSettings::default());
+        let mut threads = 0;
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(100));
+            for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+                let Ok(status) = std::fs::read_to_string(task.path().join("status")) else {
+                    continue; // It has ended meanwhile.
+                };
+                assert_eq!(allowed_cores(&status), core);
+                threads += 1;
+            }
+        }
+        assert!(threads > 10, "{threads} threads are not enough to tell");
+        live.instance.send(Order::Cancel(render)).unwrap();
+        if live.runtime.can_stop {
+            assert!(matches!(live.end_of(render).await, Ended::Canceled));
+            let after = live.picture(&quick, 1, RenderSettings::default()).await;
+            assert!(after == before, "fewer cores make another picture");
+        }
+    }
+}
+
+/// Out of the kernel's description of a process, as it writes them: `0-1,4`.
+fn allowed_cores(status: &str) -> String {
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cores.unwrap().trim().into()
+}
+
+#[tokio::test]
 async fn on_a_full_disk_nothing_broken_passes_for_a_picture() {
     let disk = SmallDisk::mount();
     let mut live = Live::slow(&blender()).await;
@@ -128,7 +206,7 @@ struct SmallDisk(TempDir);
 impl SmallDisk {
     fn mount() -> Self {
         let dir = TempDir::new().unwrap();
-        let mut mount = std::process::Command::new("mount");
+        let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(dir.path());
         assert!(mount.status().unwrap().success(), "the tests run as root");
         Self(dir)
@@ -137,6 +215,6 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
