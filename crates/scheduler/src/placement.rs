@@ -352,9 +352,8 @@ impl Asking<'_> {
         let (largest_mib, needs_mib) = closest?;
         let gib = |mib: u64| format!("{:.1} GiB", mib as f64 / 1024.0);
         let reason = format!(
-            "{} needs {} of memory, and the largest device of the farm has {}: make the scene or the \
+            "it needs {} of memory, and the largest device of the farm has {}: make the scene or the \
              picture smaller, or add a larger device",
-            self.work.label(self.task.task),
             gib(needs_mib),
             gib(largest_mib)
         );

@@ -185,7 +185,7 @@ fn a_shot_that_fits_nowhere_fails_with_the_numbers() {
     assert_eq!(farm.job_state(1), JobState::Failed);
     assert_eq!(
         farm.reason(1),
-        "1 of 1 task failed (frame 1: frame 1 needs 29.9 GiB of memory, and the largest device of \
+        "1 of 1 task failed (frame 1: it needs 29.9 GiB of memory, and the largest device of \
          the farm has 24.0 GiB: make the scene or the picture smaller, or add a larger device)"
     );
     farm.restart();
