@@ -112,8 +112,10 @@ impl Agent {
                 cores: if device.kind == DeviceKind::Cpu { host::cores() as u16 } else { 0 },
             })
             .collect();
+        let patience =
+            Patience { frames_per_instance: config.frames_per_instance, ..Patience::default() };
         let shell = Shell {
-            core: Core::new(&setups, Patience::default()),
+            core: Core::new(&setups, patience),
             clock: Clock::start(),
             host,
             instances: Instances::new(Shared {

@@ -41,6 +41,9 @@ pub struct Settings {
     /// Devices that are not found by themselves; only in the file.
     #[arg(skip)]
     pub device: Option<Vec<DeclaredDevice>>,
+    /// Frames that a Blender renders before a fresh one takes its place [default: 1000]
+    #[arg(long, env = "GRANGE_FRAMES_PER_INSTANCE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub frames_per_instance: Option<u32>,
     /// Tasks per instance to take before it is free for them [default: 1]
     #[arg(long, env = "GRANGE_AHEAD", value_name = "N")]
     pub ahead: Option<u8>,
@@ -73,6 +76,9 @@ pub struct DeclaredDevice {
     pub memory_mib: u64,
 }
 
+/// A Blender does not leak over so many frames, but add-ons and scenes may.
+pub const FRAMES_PER_INSTANCE: u32 = 1_000;
+
 /// Engines that come with Blender.
 pub const ALL_ENGINES: [Engine; 3] = [Engine::Cycles, Engine::Eevee, Engine::Workbench];
 
@@ -91,6 +97,8 @@ pub struct Config {
     pub nvml: Option<PathBuf>,
     /// Devices besides those that are found.
     pub devices: Vec<DeclaredDevice>,
+    /// Frames that a Blender renders before a fresh one takes its place.
+    pub frames_per_instance: u32,
     pub ahead: u8,
     pub sandbox: Mode,
     pub state_dir: PathBuf,
@@ -114,6 +122,7 @@ impl Settings {
             memory_mib: merged.memory_gib.map(memory_mib).transpose()?,
             nvml: merged.nvml,
             devices: declared(merged.device.unwrap_or_default())?,
+            frames_per_instance: frames(merged.frames_per_instance)?,
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
             state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
@@ -123,6 +132,16 @@ impl Settings {
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+/// A number from a file is not checked by the command line.
+fn frames(per_instance: Option<u32>) -> anyhow::Result<u32> {
+    let frames = per_instance.unwrap_or(FRAMES_PER_INSTANCE);
+    anyhow::ensure!(
+        frames > 0,
+        "`frames_per_instance` is 0, but a Blender renders at least 1 frame: write how many"
+    );
+    Ok(frames)
 }
 
 /// GiB as MiB.

@@ -3,6 +3,7 @@
 
 mod assets;
 mod blend_files;
+mod budget;
 mod daemons;
 mod faults;
 mod gpu;

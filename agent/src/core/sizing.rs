@@ -10,6 +10,7 @@ use grange_protocol::footprint::{
 use grange_protocol::{BlobHash, LeaseId};
 
 use super::attempt::{Attempt, Stage};
+use super::device::Device;
 use super::event::{Frame, InstanceId};
 use super::instance::{Activity, Instance};
 use super::tuning::Room;
@@ -133,24 +134,17 @@ impl Core {
         let free = self.free(assignment.device);
         let expected = book.expects(assignment.manifest?, &assignment.expected);
         let wanted = render.settings.persistent_data;
-        let Some(plain) = expected.plain else {
-            let share = book.capacity_mib() / u64::from(book.count().max(1));
-            let is_alone = self.instances_on(assignment.device).next().is_none();
-            let enough = u64::from(free.device_mib) >= share
-                || (is_alone
-                    && u64::from(free.device_mib) * UNKNOWN_NEEDS_PART >= book.total_mib());
-            let device_mib = free.device_mib.min(u32::try_from(share).unwrap_or(u32::MAX));
-            let ram_mib = if book.kind == DeviceKind::Cpu { device_mib } else { 0 };
-            let memory = Memory { device_mib, ram_mib };
-            return enough.then_some(Grant { kept: wanted == Some(true), memory });
-        };
-        let need = if wanted == Some(true) { expected.kept.unwrap_or(plain) } else { plain };
+        let is_alone = self.instances_on(assignment.device).next().is_none();
         let kept = wanted == Some(true);
+        let Some(plain) = expected.plain else {
+            let memory = unknown_needs(book, free, is_alone)?;
+            return Some(Grant { kept, memory });
+        };
+        let need = if kept { expected.kept.unwrap_or(plain) } else { plain };
         if fits(need, free) {
             return Some(Grant { kept, memory: need });
         }
         // What takes more than the whole device only because of its margin may have all of it.
-        let is_alone = self.instances_on(assignment.device).next().is_none();
         let least = need.percent(90);
         (is_alone && fits(least, free)).then_some(Grant { kept, memory: need.min(free) })
     }
@@ -412,7 +406,7 @@ impl Core {
         }
     }
 
-    fn could_ever_start(&self, attempt: &Attempt, device: &super::device::Device) -> bool {
+    fn could_ever_start(&self, attempt: &Attempt, device: &Device) -> bool {
         let Some(manifest) = attempt.assignment.manifest else { return true };
         let expected = device.expects(manifest, &attempt.assignment.expected);
         let capacity = device.capacity_mib();
@@ -568,6 +562,24 @@ impl Core {
         self.tell(FromAgent::Decided(Decision { device, at, text: text.clone() }));
         self.command(Command::Note { device, text });
     }
+}
+
+/// What an instance gets whose shot nobody has measured: all that is free, if that is at least half
+/// of what others leave, so that nothing else starts before it is known. Where somebody chose the
+/// number of instances, that says what each may have.
+fn unknown_needs(book: &Device, free: Memory, is_alone: bool) -> Option<Memory> {
+    let (free_mib, capacity_mib) = (u64::from(free.device_mib), book.capacity_mib());
+    let (least_mib, most_mib) = if book.is_fixed() {
+        let share_mib = capacity_mib / u64::from(book.count().max(1));
+        (share_mib, share_mib)
+    } else {
+        (capacity_mib / 2, free_mib)
+    };
+    let is_enough = free_mib >= least_mib;
+    let will_do = is_alone && free_mib * UNKNOWN_NEEDS_PART >= book.total_mib();
+    let device_mib = u32::try_from(free_mib.min(most_mib)).unwrap_or(u32::MAX);
+    let ram_mib = if book.kind == DeviceKind::Cpu { device_mib } else { 0 };
+    (is_enough || will_do).then_some(Memory { device_mib, ram_mib })
 }
 
 fn fits(need: Memory, free: Memory) -> bool {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use grange_agent::Agent;
-use grange_agent::config::Config as AgentConfig;
+use grange_agent::config::{Config as AgentConfig, FRAMES_PER_INSTANCE};
 use grange_client::Farm;
 use grange_coordinator::{Config as CoordinatorConfig, Server};
 use grange_protocol::client::Role;
@@ -52,6 +52,7 @@ impl LocalFarm {
             memory_mib: None,
             nvml: None,
             devices: Vec::new(),
+            frames_per_instance: FRAMES_PER_INSTANCE,
             ahead: 1,
             sandbox: args.sandbox,
             state_dir: home.path().join("agent"),

@@ -65,6 +65,14 @@ def huge() -> None:
     save("huge.blend")
 
 
+def heavy() -> None:
+    """Frames that take about 850 MiB, several times what the others take."""
+    new(frames=4)
+    modifier = bpy.data.objects["Cube"].modifiers.new("Finer", "SUBSURF")
+    modifier.levels, modifier.render_levels = 0, 9
+    save("heavy.blend")
+
+
 def skybox() -> None:
     """Six cameras in one place, each looking another way."""
     scene = new()
@@ -180,5 +188,7 @@ def script() -> None:
     save("script.blend")
 
 
-for make in (*(turn, slow, huge, skybox, passes, linked, without_camera, denoised, movie, script),):
+for make in (
+    *(turn, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie, script),
+):
     make()
