@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     /// How long its start and the opening of the scene took, until that is told.
     pub(crate) load_ms: Option<u32>,
     pub(crate) frames: u32,
+    /// Of them those since it began to keep data, or stopped.
+    pub(crate) frames_this_way: u32,
     /// Resident set after its first frames, in MiB.
     pub(crate) young_mib: u32,
     pub(crate) frame_began: Millis,

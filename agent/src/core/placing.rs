@@ -233,6 +233,7 @@ impl Core {
             pinned: render.settings.persistent_data.is_some(),
             load_ms: None,
             frames: 0,
+            frames_this_way: 0,
             young_mib: 0,
             frame_began: self.now,
             clock: Clock::default(),
@@ -323,7 +324,7 @@ impl Core {
         let instance = self.instances.get_mut(&id)?;
         instance.pinned = settings.persistent_data.is_some();
         if instance.kept != kept {
-            instance.kept = kept;
+            (instance.kept, instance.frames_this_way) = (kept, 0);
             if let Some(memory) = self.expected_of(id, &assignment) {
                 self.instances.get_mut(&id)?.reserved = memory;
             }

@@ -187,7 +187,9 @@ impl Core {
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let assignment = attempt.assignment.clone();
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        let is_first_this_way = instance.frames_this_way == 0;
         instance.frames += 1;
+        instance.frames_this_way += 1;
         let at = instance.device;
         let Some(device) = self.devices.get_mut(usize::from(at)) else { return };
         let is_cpu = device.kind == DeviceKind::Cpu;
@@ -226,9 +228,9 @@ impl Core {
         {
             instance.reserved = memory;
         }
-        // The first frame of an instance is slower than others: caches are cold.
-        let is_first = load_ms.is_some();
-        if !is_disturbed && !is_first {
+        // The first frame of an instance, and the first that keeps its data, take longer than those
+        // that follow.
+        if !is_disturbed && !is_first_this_way {
             self.search_on(at, &assignment, millis as f64, beside);
         }
     }
@@ -326,7 +328,8 @@ impl Core {
             .collect();
         let taken: u64 = live.iter().map(|(_, one)| u64::from(one.takes().device_mib)).sum();
         let capacity = device.capacity_mib();
-        let is_short = taken > capacity && device.others_mib() > 0;
+        let used: u64 = live.iter().map(|(_, one)| u64::from(one.now.device_mib)).sum();
+        let is_short = taken > capacity && (device.others_mib() > 0 || used > capacity);
         let now = self.now;
         let Some(device) = self.devices.get_mut(usize::from(at)) else { return };
         if !is_short {
@@ -336,7 +339,11 @@ impl Core {
         let since = *device.short_since.get_or_insert(now);
         let idle = live.iter().filter(|(_, one)| matches!(one.activity, Activity::Idle { .. }));
         let oldest_idle = idle.map(|(id, _)| *id).next();
-        let words = format!("others use {} MiB of it", device.others_mib());
+        let words = if device.others_mib() > 0 {
+            format!("others use {} MiB of it", device.others_mib())
+        } else {
+            format!("its instances take {used} MiB, more than was expected")
+        };
         if let Some(id) = oldest_idle {
             self.decide(at, format!("{words}: an idle instance gives way"));
             return self.quit(id);

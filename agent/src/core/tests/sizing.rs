@@ -248,6 +248,36 @@ fn an_instance_is_replaced_when_it_has_served_its_time() {
 }
 
 #[test]
+fn instances_are_not_shared_between_submitters() {
+    let mut story = Story::warm(1);
+    story.after(stored(1));
+    let of_another = match assign(2, "x", "2") {
+        Event::Assigned(assignment) => Event::Assigned(Box::new(Assignment {
+            submitter: "bob".parse().unwrap(),
+            ..*assignment
+        })),
+        other => other,
+    };
+    assert_eq!(story.after(of_another), ["quit 1"]);
+    assert_eq!(story.after(gone(1)), ["start 2 for x"]);
+}
+
+#[test]
+fn instances_that_take_more_than_there_is_give_way_to_each_other() {
+    let mut story = Story::new(2);
+    story.after(expecting(assign(1, "x", "1"), 8_000));
+    story.after(expecting(assign(2, "x", "2"), 8_000));
+    story.after(Event::SceneReady(scene("x")));
+    for number in [1, 2] {
+        story.after(up(number));
+        story.after(opened(number));
+    }
+    let told: Vec<String> =
+        (0..5).flat_map(|_| story.reads(&[(1, 13_000), (2, 12_000)], 0)).collect();
+    assert_eq!(told, ["kill 2"]);
+}
+
+#[test]
 fn a_lost_device_says_so_and_gives_back_what_waits_for_it() {
     let mut story = Story::new(1);
     let lost = || Event::DevicesRead(vec![Err("GPU 0 has fallen off the bus".into())]);
