@@ -174,6 +174,98 @@ def denoised() -> None:
     save("denoised.blend")
 
 
+def with_side_camera() -> bpy.types.Scene:
+    """Two cameras, and pictures of 16 bits, in which small differences show."""
+    scene = new()
+    camera("Side", (6, -3, 2), (math.radians(75), 0, math.radians(60)))
+    scene.render.image_settings.color_depth = "16"
+    return scene
+
+
+def textures() -> None:
+    """A packed image, around it all too, and a bump map; and the same denoised."""
+    scene = with_side_camera()
+    image = bpy.data.images.new("noise", 32, 32)
+    image.pixels[:] = [(7 * at % 11) / 10 for at in range(32 * 32 * 4)]
+    image.pack()
+    material = bpy.data.materials.new("Rough")
+    material.use_nodes = True
+    tree = material.node_tree
+    picture, noise, bump = (
+        tree.nodes.new(kind)
+        for kind in ("ShaderNodeTexImage", "ShaderNodeTexNoise", "ShaderNodeBump")
+    )
+    picture.image = image
+    surface = tree.nodes["Principled BSDF"]
+    tree.links.new(picture.outputs["Color"], surface.inputs["Base Color"])
+    tree.links.new(noise.outputs["Fac"], bump.inputs["Height"])
+    tree.links.new(bump.outputs["Normal"], surface.inputs["Normal"])
+    bpy.data.objects["Cube"].data.materials.append(material)
+    scene.world = bpy.data.worlds.new("World")
+    scene.world.use_nodes = True
+    # A map of where its light comes from takes seconds.
+    scene.world.cycles.sampling_method = "NONE"
+    sky = scene.world.node_tree.nodes.new("ShaderNodeTexEnvironment")
+    sky.image = image
+    background = scene.world.node_tree.nodes["Background"]
+    scene.world.node_tree.links.new(sky.outputs["Color"], background.inputs["Color"])
+    save("textures.blend")
+    scene.cycles.use_denoising = True
+    save("cleaned.blend")
+
+
+def motion() -> None:
+    """Modifiers, one of them animated, a shape key, a parent that moves, and motion blur."""
+    scene = with_side_camera()
+    scene.render.use_motion_blur = True
+    cube = bpy.data.objects["Cube"]
+    cube.shape_key_add(name="Basis")
+    key = cube.shape_key_add(name="Pulled")
+    key.data[0].co.x += 1.5
+    for frame, value in ((1, 0.0), (4, 1.0)):
+        key.value = value
+        key.keyframe_insert("value", frame=frame)
+    cube.modifiers.new("Finer", "SUBSURF").render_levels = 3
+    cube.modifiers.new("Wave", "WAVE").height = 0.4
+    many = cube.modifiers.new("Many", "ARRAY")
+    for frame, count in ((1, 1), (4, 3)):
+        many.count = count
+        many.keyframe_insert("count", frame=frame)
+    carrier = bpy.data.objects.new("Carrier", None)
+    scene.collection.objects.link(carrier)
+    cube.parent = carrier
+    for frame, height in ((1, 0.0), (4, 0.7)):
+        carrier.location.z = height
+        carrier.keyframe_insert("location", frame=frame)
+    save("motion.blend")
+
+
+def mist() -> None:
+    """A cloud of changing density around the cube."""
+    with_side_camera()
+    bpy.ops.mesh.primitive_cube_add(size=4)
+    material = bpy.data.materials.new("Mist")
+    material.use_nodes = True
+    tree = material.node_tree
+    volume = tree.nodes.new("ShaderNodeVolumePrincipled")
+    for frame, density in ((1, 0.05), (4, 0.4)):
+        volume.inputs["Density"].default_value = density
+        volume.inputs["Density"].keyframe_insert("default_value", frame=frame)
+    tree.links.new(volume.outputs["Volume"], tree.nodes["Material Output"].inputs["Volume"])
+    tree.nodes.remove(tree.nodes["Principled BSDF"])
+    bpy.context.object.data.materials.append(material)
+    save("mist.blend")
+
+
+def hair() -> None:
+    with_side_camera()
+    cube = bpy.data.objects["Cube"]
+    cube.modifiers.new("Hair", "PARTICLE_SYSTEM")
+    cube.particle_systems[0].settings.type = "HAIR"
+    cube.particle_systems[0].settings.count = 40
+    save("hair.blend")
+
+
 def movie() -> None:
     new(frames=1).render.image_settings.file_format = "FFMPEG"
     save("movie.blend")
@@ -190,5 +282,6 @@ def script() -> None:
 
 for make in (
     *(turn, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie, script),
+    *(textures, motion, mist, hair),
 ):
     make()
