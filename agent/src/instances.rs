@@ -174,6 +174,7 @@ async fn run(
         cores: None,
         rendering: None,
     };
+    driver.stay_on(start.cores.clone());
     let pid = driver.instance.pid();
     driver.tell(Event::InstanceUp { instance: start.instance, pid }).await;
     driver.drive(events, told).await
@@ -200,7 +201,8 @@ fn command(
     places: &Places,
 ) -> std::io::Result<tokio::process::Command> {
     let device = shared.devices.get(usize::from(start.device));
-    let launch = runtime.launch(&places.run, start.threads)?;
+    let threads = start.cores.as_ref().map(|cores| cores.len() as u16);
+    let launch = runtime.launch(&places.run, threads)?;
     let writes = vec![places.run.clone(), places.scratch.clone()];
     let mut cell = Cell::of(launch, writes, places.tmp.clone(), Some(layout));
     if let Some(device) = device {

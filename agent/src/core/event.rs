@@ -173,8 +173,8 @@ pub(crate) struct Start {
     pub(crate) device: u16,
     pub(crate) manifest: BlobHash,
     pub(crate) needs: SceneNeeds,
-    /// Threads to start with, if the device's instances share cores.
-    pub(crate) threads: Option<u16>,
+    /// Cores to start with, if the device's instances share some.
+    pub(crate) cores: Option<Vec<u16>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

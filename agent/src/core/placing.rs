@@ -243,11 +243,10 @@ impl Core {
             device: instance.device,
             manifest,
             needs: instance.needs.clone(),
-            threads: None,
+            cores: None,
         };
         self.instances.insert(id, instance);
-        let threads = self.share_of_cores(id).map(|cores| cores.len() as u16);
-        let start = Start { threads, ..start };
+        let start = Start { cores: self.share_of_cores(id), ..start };
         self.command(Command::StartInstance(Box::new(start)));
         let now = self.now;
         if let Some(attempt) = self.attempts.get_mut(&lease) {
