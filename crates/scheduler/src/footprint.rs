@@ -149,7 +149,7 @@ impl Peak {
             0 => 0,
             mib => (mib / 100 * RAISE_PERCENT).max(mib.saturating_add(RAISE_MIB)),
         };
-        let had = had.max(self.seen);
+        // What was less than others took teaches nothing: `mib` knows better.
         let raised = Memory { device_mib: raise(had.device_mib), ram_mib: had.ram_mib };
         self.raised = self.raised.max(raised);
     }
