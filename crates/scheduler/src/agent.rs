@@ -150,6 +150,19 @@ impl Agent {
     }
 }
 
+/// What a person asked for; `None` if anything will do.
+fn name_of(request: DeviceRequest) -> Option<&'static str> {
+    Some(match request {
+        DeviceRequest::Any => return None,
+        DeviceRequest::Cpu => "a CPU to render on",
+        DeviceRequest::Cuda => "a CUDA device",
+        DeviceRequest::Optix => "an OptiX device",
+        DeviceRequest::Hip => "a HIP device",
+        DeviceRequest::OneApi => "a oneAPI device",
+        DeviceRequest::Metal => "a Metal device",
+    })
+}
+
 /// What the farm lacks for some work.
 pub(crate) struct Lack {
     fact: String,
@@ -170,6 +183,17 @@ impl Lack {
 
     /// Judged from what the agents have that are online, of which none fits.
     pub(crate) fn of<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) -> Self {
+        let agents: Vec<&Agent> = agents.collect();
+        if let Work::Render(render) = work
+            && let Some(device) = name_of(render.settings.device)
+            && !(agents.iter().flat_map(|agent| &agent.devices))
+                .any(|book| book.kind.serves(render.settings.device))
+        {
+            return Self::new(
+                format!("no agent that is online has {device}"),
+                "start an agent on a host that has one, or ask for another device",
+            );
+        }
         match work.needs() {
             Needs::Ffmpeg => {
                 Self::new("no agent that is online has ffmpeg", "install it on a host")
@@ -179,7 +203,7 @@ impl Lack {
                 "start an agent on a host that has one",
             ),
             Needs::Blender(needs) => {
-                Self::of_runtimes(needs, agents.flat_map(|agent| &agent.hello.runtimes))
+                Self::of_runtimes(needs, agents.iter().flat_map(|agent| &agent.hello.runtimes))
             }
         }
     }

@@ -254,7 +254,8 @@ impl Core {
                     .into(),
             );
         }
-        self.why_no_memory(id, job, step)
+        self.why_no_device(job, step)
+            .or_else(|| self.why_no_memory(id, job, step))
             .or_else(|| Some("the farm is busy with other jobs".into()))
     }
 

@@ -5,6 +5,7 @@ use grange_protocol::job::Work;
 use grange_protocol::{AgentId, JobId, LeaseId, StepIndex, TaskRef};
 
 use crate::core::Core;
+use crate::device::DeviceBook;
 use crate::fact::Fact;
 use crate::footprint::Likeness;
 use crate::job::Job;
@@ -85,24 +86,37 @@ impl Core {
         self.settle_job(task.job);
     }
 
+    /// Devices of agents that are online and may take the step's tasks.
+    fn suitable<'a>(
+        &'a self,
+        job: &'a Job,
+        step: StepIndex,
+    ) -> impl Iterator<Item = &'a DeviceBook> {
+        let work = job.spec.step(step).map(|step| &step.work);
+        self.online()
+            .filter(move |(agent, _)| self.may_take(**agent, job, step))
+            .flat_map(|(_, agent)| (0..agent.devices.len()).map(move |at| (agent, at)))
+            .filter(move |(agent, at)| work.is_some_and(|work| agent.suits(*at, work)))
+            .map(|(agent, at)| &agent.devices[at])
+    }
+
+    /// A sentence if all devices that could render the step are in trouble.
+    pub(crate) fn why_no_device(&self, job: &Job, step: StepIndex) -> Option<String> {
+        self.suitable(job, step).all(|book| book.is_lost).then(|| {
+            "no device that could render it works now: `grange agents --json` says why".into()
+        })
+    }
+
     /// A sentence if the step's next task waits for memory that others use.
     pub(crate) fn why_no_memory(&self, id: JobId, job: &Job, step: StepIndex) -> Option<String> {
-        let work = &job.spec.step(step)?.work;
         let task = Self::task_ref(id, step, job.step(step)?.tasks.next_open(0)?);
-        let suitable = || {
-            self.online()
-                .filter(|(agent, _)| self.may_take(**agent, job, step))
-                .flat_map(|(_, agent)| (0..agent.devices.len()).map(move |at| (agent, at)))
-                .filter(|(agent, at)| agent.suits(*at, work))
-                .map(|(agent, at)| &agent.devices[at])
-        };
-        let lacking = |book: &crate::device::DeviceBook| {
+        let lacking = |book: &DeviceBook| {
             let need = u64::from(self.estimate(job, task, book.kind).need()?.device_mib);
             let free = book.total_mib.saturating_sub(book.others_mib);
             (need > free && book.others_mib > 0).then_some((need, free))
         };
         let mut least: Option<(u64, u64)> = None;
-        for book in suitable() {
+        for book in self.suitable(job, step) {
             let (need, free) = lacking(book)?;
             least = Some(least.map_or((need, free), |least| least.max((need, free))));
         }

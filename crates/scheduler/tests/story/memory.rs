@@ -191,6 +191,23 @@ fn a_shot_that_fits_nowhere_fails_with_the_numbers() {
     farm.restart();
 }
 
+/// It ran out of less than other frames of it are known to take: nothing new.
+#[test]
+fn running_out_of_too_little_does_not_raise_what_is_known() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[4_000], 1)).whatever();
+    farm.join_as(gpus('B', &[8_000], 1)).whatever();
+    farm.submit(frames("x", 3)).expects(["Submitted(JobId(1))", "B gets 1/0/0", "A gets 1/0/1"]);
+    farm.measures('B', "1/0", 7_000).expects_nothing();
+    let end = MeasuredEnd::OutOfMemory { reserved: memory(4_000) };
+    farm.reports('A', "1/1", 3_900, end).expects_nothing();
+    farm.fails('A', "1/1", FailureKind::OutOfMemory).expects(["A may forget"]);
+    for at in ["1/0", "1/1", "1/2"] {
+        farm.completes('B', at).whatever();
+    }
+    assert_eq!(farm.job_state(1), JobState::Completed);
+}
+
 #[test]
 fn running_out_without_a_measurement_is_bounded_too() {
     let mut farm = Farm::new();
@@ -269,8 +286,10 @@ fn the_cpu_of_a_host_with_gpus_renders_only_what_asks_for_it() {
     farm.completes('A', "2/1").whatever();
     farm.submit(noops(1)).expects(["Submitted(JobId(3))", "A gets 3/0/0"]);
     assert_eq!(farm.place("3/0").1, 1, "what does not render leaves the GPU alone");
-    let told = farm.submit(on(DeviceRequest::Hip, frames("x", 2))).whatever();
-    assert!(told[0].starts_with("no: `shot.blend` cannot be rendered"), "{told:?}");
+    farm.submit(on(DeviceRequest::Hip, frames("x", 2))).expects([
+        "no: `shot.blend` cannot be rendered: no agent that is online has a HIP device: start an \
+         agent on a host that has one, or ask for another device",
+    ]);
 }
 
 #[test]
@@ -282,4 +301,17 @@ fn a_lost_device_gets_nothing_and_the_others_go_on() {
     farm.submit(frames("x", 5)).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
     assert_eq!(farm.place("1/0").1, 1);
     assert_eq!(farm.now, Millis(1_000_000));
+}
+
+#[test]
+fn a_job_whose_devices_are_all_lost_says_so() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[24_000], 1)).whatever();
+    let lost = DeviceState { problem: Some("gone".into()), ..state(24_000, 0, 0) };
+    farm.tells('A', &[lost, state(9_000, 0, 1)]).expects_nothing();
+    farm.submit(frames("x", 5)).expects(["Submitted(JobId(1))"]);
+    assert_eq!(
+        farm.core.why_waiting(JobId(1)).unwrap(),
+        "no device that could render it works now: `grange agents --json` says why"
+    );
 }
