@@ -46,6 +46,8 @@ pub(crate) struct Device {
     reading: Reading,
     /// Why there is none, as a sentence.
     pub(crate) problem: Option<String>,
+    /// An instance failed here for the host's sake: nothing starts before the device is read anew.
+    pub(crate) suspect: bool,
     others_mib: VecDeque<u64>,
     /// The scenes that it renders now, and the search that goes with them.
     scenes: BTreeSet<BlobHash>,
@@ -88,6 +90,7 @@ impl Device {
             slots: setup.slots,
             reading,
             problem: None,
+            suspect: false,
             others_mib: VecDeque::new(),
             scenes: BTreeSet::new(),
             tuner: Tuner::fixed(setup.slots),
@@ -108,6 +111,7 @@ impl Device {
         read: Read,
         ours_mib: impl Fn(&Reading) -> u64,
     ) -> Option<String> {
+        self.suspect = false;
         match read {
             Ok(reading) => {
                 if self.others_mib.len() == OTHERS_READINGS {

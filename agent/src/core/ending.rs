@@ -186,8 +186,12 @@ impl Core {
         if ran_out {
             self.ran_out_of_memory(id, lease);
         }
+        let host_failed = failure.kind == FailureKind::Host;
+        if host_failed {
+            self.suspect_device_of(id);
+        }
         self.fail(lease, failure.clone());
-        if opening || ran_out {
+        if opening || ran_out || host_failed {
             self.quit(id);
         }
         if hopeless {
@@ -236,12 +240,24 @@ impl Core {
         {
             self.ran_out_of_memory(id, lease);
         }
+        if failure.kind == FailureKind::Host {
+            self.suspect_device_of(id);
+        }
         self.instances.remove(&id);
         if let Some(lease) = lease {
             if let Some(attempt) = self.attempts.get_mut(&lease) {
                 attempt.append_log(log);
             }
             self.fail(lease, failure);
+        }
+    }
+
+    /// A device that is lost fails whatever it is given within no time. So that it does not eat up
+    /// the attempts of a whole job, one failure is enough until it is known how it is doing.
+    fn suspect_device_of(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        if let Some(device) = self.devices.get_mut(usize::from(instance.device)) {
+            device.suspect = true;
         }
     }
 

@@ -128,7 +128,8 @@ impl Core {
             attempt.waits_for_memory_since.get_or_insert(now);
             return false;
         }
-        if self.is_busy(device) {
+        let is_suspect = self.devices.get(usize::from(device)).is_some_and(|device| device.suspect);
+        if is_suspect || self.is_busy(device) {
             return false;
         }
         let Some(attempt) = self.attempts.get(&lease) else { return false };

@@ -389,7 +389,8 @@ impl Core {
         }
     }
 
-    /// Gives back what could not start here even if nothing of ours ran.
+    /// Gives back what could not start here even if nothing of ours ran: at once where nothing
+    /// renders any more, else when others have had time to make room.
     fn give_back_the_hopeless(&mut self) {
         let hopeless: Vec<LeaseId> = self
             .attempts
@@ -397,11 +398,11 @@ impl Core {
             .filter(|(_, attempt)| {
                 let since = attempt.waits_for_memory_since;
                 let device = self.devices.get(usize::from(attempt.assignment.device));
-                let waits = since.is_some_and(|since| self.now.since(since) >= HOPELESS_MS);
-                waits
-                    && device.is_some_and(|device| {
-                        device.problem.is_some() || !self.could_ever_start(attempt, device)
-                    })
+                since.zip(device).is_some_and(|(since, device)| {
+                    device.problem.is_some()
+                        || (self.now.since(since) >= HOPELESS_MS
+                            && !self.could_ever_start(attempt, device))
+                })
             })
             .map(|(lease, _)| *lease)
             .collect();

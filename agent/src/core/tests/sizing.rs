@@ -292,12 +292,22 @@ fn a_lost_device_says_so_and_gives_back_what_waits_for_it() {
     assert_eq!(story.count(), 0);
     story.after(assign(1, "x", "1"));
     assert_eq!(story.after(Event::SceneReady(scene("x"))), [""; 0]);
-    let mut told = Vec::new();
-    for _ in 0..25 {
-        story.now = story.now + 1_000;
-        told.extend(story.after(lost()));
-    }
-    assert_eq!(told, ["give back task 1", "release x"]);
+    assert_eq!(story.after(lost()), ["give back task 1", "release x"]);
     story.reads(&[], 0);
     assert_eq!(story.count(), 1);
+}
+
+#[test]
+fn a_failure_of_the_host_holds_up_the_device_until_it_is_read_anew() {
+    let mut story = Story::warm(1);
+    story.after(assign(2, "x", "1"));
+    story.after(assign(3, "x", "1"));
+    let failed = Event::RenderFailed {
+        instance: InstanceId(1),
+        failure: Failure::new(FailureKind::Host, "no CUDA context"),
+        log: String::new(),
+    };
+    assert_eq!(story.after(failed), ["task 2 failed: no CUDA context", "quit 1"]);
+    assert_eq!(story.after(gone(1)), [""; 0], "it may be lost");
+    assert_eq!(story.reads(&[], 0), ["start 2 for x"]);
 }
