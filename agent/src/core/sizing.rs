@@ -194,11 +194,12 @@ impl Core {
         let Some(device) = self.devices.get_mut(usize::from(at)) else { return };
         let is_cpu = device.kind == DeviceKind::Cpu;
         let ram_mib = instance.peak.ram_mib.max(frame.peak_mib);
-        let cycles_mib = frame.device_peak_mib.unwrap_or(0);
-        let device_mib = match (is_cpu, instance.driver_says) {
-            (true, _) => ram_mib,
-            (false, true) => instance.peak.device_mib.max(cycles_mib),
-            (false, false) => cycles_mib + CONTEXT_MIB,
+        let device_mib = match (is_cpu, instance.driver_says, frame.device_peak_mib) {
+            (true, _, _) => ram_mib,
+            (false, true, cycles_mib) => instance.peak.device_mib.max(cycles_mib.unwrap_or(0)),
+            (false, false, Some(cycles_mib)) => cycles_mib + CONTEXT_MIB,
+            // A frame that was over before anybody looked: the next one may tell.
+            (false, false, None) => return,
         };
         let peak = Memory { device_mib, ram_mib };
         let (kept, scene) = (instance.kept, instance.manifest);

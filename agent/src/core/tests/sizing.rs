@@ -117,6 +117,26 @@ fn an_unmeasured_shot_gets_all_of_the_device_and_then_what_it_takes() {
 }
 
 #[test]
+fn a_frame_that_is_over_before_anybody_looks_measures_nothing() {
+    let mut story = Story::auto(DeviceKind::Cuda, 0);
+    for number in 1..=100 {
+        story.after(many_more(assign(number, "x", "1")));
+    }
+    story.after(Event::SceneReady(scene("x")));
+    story.after(up(1));
+    story.after(opened(1));
+    for _ in 0..20 {
+        story.frame_ends(100);
+    }
+    assert_eq!((story.count(), story.core.instances.len()), (1, 1));
+    story.uses(1, 3_000);
+    for _ in 0..3 {
+        story.frame_ends(100);
+    }
+    assert_eq!(story.count(), 2);
+}
+
+#[test]
 fn more_are_started_while_that_brings_more_frames() {
     let mut story = Story::rendering(3_000);
     let mut told = Vec::new();

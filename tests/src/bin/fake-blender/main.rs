@@ -92,6 +92,9 @@ impl Scene {
     }
 }
 
+/// Of a GPU's memory, what CUDA takes for itself and Cycles does not count.
+const CONTEXT_MIB: usize = 300;
+
 /// How a frame ends.
 enum Ending {
     Rendered,
@@ -105,6 +108,8 @@ struct Fake {
     card: Option<Card>,
     /// Keeps RAM taken.
     memory: Vec<u8>,
+    /// What Cycles says that it has, in MiB.
+    cycles_mib: usize,
     renders: u64,
     /// The render that was canceled last.
     canceled: Arc<AtomicU64>,
@@ -123,6 +128,7 @@ fn main() {
         scene: Scene::default(),
         card: Card::of_environment(),
         memory: Vec::new(),
+        cycles_mib: 1,
         renders: 0,
         canceled: Arc::default(),
     };
@@ -206,6 +212,7 @@ impl Fake {
         let ram_mib = match &self.card {
             Some(card) => {
                 card.allocate(mib as u64)?;
+                self.cycles_mib = mib.saturating_sub(CONTEXT_MIB).max(1);
                 self.scene.ram_mib
             }
             None => mib,
@@ -268,8 +275,9 @@ impl Fake {
             if self.canceled.load(Ordering::Relaxed) == id {
                 return Ending::Canceled;
             }
+            let mib = self.cycles_mib;
             let text = format!(
-                "Fra:{frame} Mem:1.00M (Peak 1.00M) | Time:00:00.10 | Mem:1.00M, Peak:1.00M | Scene | Sample {sample}/{samples}"
+                "Fra:{frame} Mem:1.00M (Peak 1.00M) | Time:00:00.10 | Mem:{mib}.00M, Peak:{mib}.00M | Scene | Sample {sample}/{samples}"
             );
             self.say(&json!({"is": "stats", "id": id, "text": text}));
             if sample == samples.div_ceil(2)
