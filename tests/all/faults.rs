@@ -5,23 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use grange_protocol::job::Policy;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::farm::{FakeJob, Farm};
 use crate::support::pictures::names;
+use crate::support::told::failures;
 use crate::support::{eventually, processes, program, signal};
-
-fn failures(detail: &Value) -> Vec<String> {
-    let tasks = detail["tasks"].as_array().unwrap().iter();
-    let failures = tasks.flat_map(|task| task["failures"].as_array().unwrap().clone());
-    failures
-        .map(|failure| {
-            let text = |key: &str| failure[key].as_str().unwrap().to_owned();
-            format!("{} on {}: {}", text("kind"), text("agent"), text("reason"))
-        })
-        .collect()
-}
 
 /// A fake that crashes at every render.
 fn crashing(dir: &TempDir) -> PathBuf {

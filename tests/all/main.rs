@@ -16,5 +16,6 @@ mod render;
 mod runtimes;
 mod sandbox;
 mod shots;
+mod sizing;
 mod support;
 mod worker;

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use grange_client::ClientError;
+use grange_protocol::client::{OutputsQuery, Request, Response};
 use grange_protocol::file::Blob;
-use grange_protocol::job::{Engine, Policy, RenderSettings, SceneNeeds};
+use grange_protocol::job::{DeviceRequest, Engine, Policy, RenderSettings, SceneNeeds};
 use grange_protocol::kinds::{Animation, Submission};
 use grange_protocol::manifest::ManifestEntry;
 use grange_protocol::shot::Label;
-use grange_protocol::{BlenderVersion, BlobHash, FrameSet, JobKind, Manifest, Shot, codec};
-use grange_transport::Identity;
+use grange_protocol::view::FootprintView;
+use grange_protocol::{BlenderVersion, BlobHash, FrameSet, JobId, JobKind, Manifest, Shot, codec};
+use grange_transport::{Endpoint, Identity, exchange};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -229,11 +232,25 @@ pub(crate) struct FakeJob {
     pub(crate) chunk: u32,
     pub(crate) priority: u8,
     pub(crate) policy: Policy,
+    pub(crate) device: DeviceRequest,
 }
 
 impl FakeJob {
     pub(crate) fn new(scene: &str, frames: i32) -> Self {
-        Self { scene: scene.into(), frames, chunk: 1, priority: 50, policy: Policy::default() }
+        Self {
+            scene: scene.into(),
+            frames,
+            chunk: 1,
+            priority: 50,
+            policy: Policy::default(),
+            device: DeviceRequest::Any,
+        }
+    }
+
+    /// One that must not go wrong even once, but for want of memory.
+    pub(crate) fn in_one_attempt(scene: &str, frames: i32) -> Self {
+        let policy = Policy { attempts_max: 1, ..Policy::default() };
+        Self { policy, ..Self::new(scene, frames) }
     }
 
     fn animation(&self) -> Animation {
@@ -244,7 +261,7 @@ impl FakeJob {
                 engines: [Engine::Cycles].into(),
                 denoiser: false,
             },
-            settings: RenderSettings::default(),
+            settings: RenderSettings { device: self.device, ..RenderSettings::default() },
             chunk: self.chunk,
             shot: Shot {
                 name: Label::default(),
@@ -263,11 +280,18 @@ impl FakeJob {
 }
 
 impl Farm {
-    /// Submits a job for fake Blenders; returns its number.
+    /// Submits a job for fake Blenders, whether anybody could render it or not; returns its number.
     pub(crate) fn submit_fake(&self, job: &FakeJob) -> u64 {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let job = runtime.block_on(async {
-            let farm = self.client().await;
+        self.try_submit_fake(job, true).unwrap()
+    }
+
+    /// The same, but refused by the farm where nobody could render it.
+    pub(crate) fn try_submit_fake(
+        &self,
+        job: &FakeJob,
+        queue_anyway: bool,
+    ) -> Result<u64, ClientError> {
+        let job = self.ask(async |farm| {
             let put = async |bytes: Vec<u8>| {
                 let blob = Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 };
                 farm.put_bytes(blob, bytes).await.unwrap();
@@ -283,12 +307,55 @@ impl Farm {
                 priority: job.priority.to_string().parse().unwrap(),
                 policy: job.policy,
                 manifest: Some(manifest.hash),
-                queue_anyway: true,
+                queue_anyway,
                 kind: JobKind::Animation(animation),
             };
-            farm.submit(submission).await.unwrap()
+            farm.submit(submission).await
+        })?;
+        Ok(job.0.into())
+    }
+
+    /// Asks the farm as a program does.
+    pub(crate) fn ask<T>(&self, question: impl AsyncFnOnce(grange_client::Farm) -> T) -> T {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { question(self.client().await).await })
+    }
+
+    /// What the farm has learned of shots.
+    pub(crate) fn footprints(&self) -> Vec<FootprintView> {
+        let identity = Identity::load(&self.admin_identity()).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let response = runtime.block_on(async {
+            let connection = Endpoint::new(&identity).unwrap().connect().await.unwrap();
+            exchange::call(&connection, Request::Footprints).await.unwrap()
         });
-        job.0.into()
+        match response {
+            Response::Footprints(footprints) => footprints,
+            other => panic!("no footprints: {other:?}"),
+        }
+    }
+
+    /// What a job has rendered: names of files, as often as they are there.
+    pub(crate) fn outputs(&self, job: u64) -> Vec<String> {
+        let job = JobId(u32::try_from(job).unwrap());
+        self.ask(async |farm| {
+            let (mut names, mut after) = (Vec::new(), Some(0));
+            while let Some(cursor) = after {
+                let query = OutputsQuery { job, step: None, after: cursor };
+                let page = farm.outputs(query).await.unwrap();
+                names.extend(page.rows.into_iter().map(|row| row.output.name.to_string()));
+                after = page.next;
+            }
+            names.sort();
+            names
+        })
+    }
+
+    /// The devices of the farm's first agent, as `grange agents --json` tells of their state.
+    #[track_caller]
+    pub(crate) fn device_states(&self) -> Vec<Value> {
+        let agents = self.grange(&["agents", "--json"]).json();
+        agents[0]["device_states"].as_array().unwrap().clone()
     }
 
     /// The farm as a program sees it.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use grange_fake_nvml::{Gpu, State, World};
+use grange_fake_nvml::{Gpu, Process, State, World};
 use tempfile::TempDir;
 
 pub(crate) struct FakeGpus {
@@ -20,7 +20,10 @@ impl FakeGpus {
             memory_mib: *memory_mib,
             ..Gpu::default()
         };
-        let gpus = sizes_mib.iter().enumerate().map(gpu).collect();
+        Self::of(sizes_mib.iter().enumerate().map(gpu).collect())
+    }
+
+    pub(crate) fn of(gpus: Vec<Gpu>) -> Self {
         let state = State { driver: "570.86".into(), error: None, gpus };
         let gpus = Self { dir: TempDir::new().unwrap(), state };
         // A copy beside the state: so the library knows which GPUs it has.
@@ -46,6 +49,21 @@ impl FakeGpus {
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut State)) {
         change(&mut self.state);
         self.world().set_state(&self.state).unwrap();
+    }
+
+    /// Somebody else's process takes so much of a GPU.
+    pub(crate) fn foreign_process(&mut self, gpu: usize, pid: u32, mib: u64) {
+        let process = Process { pid, mib: Some(mib), graphics: false };
+        self.change(|state| state.gpus[gpu].processes.push(process));
+    }
+
+    /// Somebody else's process ends.
+    pub(crate) fn end_foreign_process(&mut self, pid: u32) {
+        self.change(|state| {
+            for gpu in &mut state.gpus {
+                gpu.processes.retain(|process| process.pid != pid);
+            }
+        });
     }
 
     /// MiB that living fake Blenders hold of a GPU, one after the other.

@@ -60,6 +60,18 @@ impl Told {
     }
 }
 
+/// Failed attempts of a job as `grange job --json` tells of it: `kind on agent: reason`.
+pub(crate) fn failures(detail: &Value) -> Vec<String> {
+    let tasks = detail["tasks"].as_array().unwrap().iter();
+    let failures = tasks.flat_map(|task| task["failures"].as_array().unwrap().clone());
+    failures
+        .map(|failure| {
+            let text = |key: &str| failure[key].as_str().unwrap().to_owned();
+            format!("{} on {}: {}", text("kind"), text("agent"), text("reason"))
+        })
+        .collect()
+}
+
 impl Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
