@@ -59,11 +59,15 @@ impl Scenes {
             .map_err(|error| cannot(&format!("the scene's files cannot be laid out: {error}")))
     }
 
-    /// Removes a layout, and from the store what has not been used for the longest time.
+    /// Removes a layout, and from the store what has not been used for the longest time. The layout
+    /// is out of the way at once: the same scene may be laid out anew while it is removed.
     pub(crate) fn release(&self, manifest: BlobHash) {
+        let unused = self.set_aside(manifest);
         let scenes = self.clone();
         spawn_blocking(move || {
-            let _ = fs::remove_dir_all(scenes.layout(manifest));
+            if let Some(unused) = unused {
+                let _ = fs::remove_dir_all(unused);
+            }
             match scenes.supply.store.collect(scenes.cache_bytes, MIN_AGE, |_| false) {
                 Ok(collected) if collected.files > 0 => tracing::info!(
                     "removed {} files ({} MiB) from the cache",
@@ -74,6 +78,20 @@ impl Scenes {
                 Err(error) => tracing::warn!("the cache cannot be tidied: {error}"),
             }
         });
+    }
+
+    /// Where a layout is now that nobody will look for it.
+    fn set_aside(&self, manifest: BlobHash) -> Option<PathBuf> {
+        let layout = self.layout(manifest);
+        (0..u32::MAX).find_map(|number| {
+            let unused = self.layouts.join(format!("{manifest}.unused{number}"));
+            match fs::rename(&layout, &unused) {
+                Ok(()) => Some(Some(unused)),
+                // An earlier one is still being removed.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => None,
+                Err(_) => Some(None),
+            }
+        })?
     }
 
     async fn manifest(&self, hash: BlobHash) -> Result<Manifest, Failure> {
@@ -119,4 +137,45 @@ pub(crate) fn link_or_copy(source: &Path, target: &Path) -> io::Result<()> {
 
 fn cannot(reason: &str) -> Failure {
     Failure::new(FailureKind::Host, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use grange_protocol::manifest::ManifestEntry;
+    use grange_store::Store;
+    use std::sync::Arc;
+    use tokio::sync::watch;
+
+    /// Jobs of one scene follow each other closely: the second is laid out while the first one's
+    /// layout is removed.
+    #[tokio::test]
+    async fn a_scene_can_be_laid_out_anew_at_once_after_it_was_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+        let blob = store.put_bytes(b"a scene").unwrap();
+        let entries = (0..200).map(|at| ManifestEntry {
+            path: format!("/p/{at}.blend").parse().unwrap(),
+            blob: blob.hash,
+            len: blob.len,
+        });
+        let manifest = Manifest::new(entries.collect()).unwrap();
+        let manifest = store.put_bytes(&codec::encode(&manifest).unwrap()).unwrap().hash;
+        let (_connection, connected) = watch::channel(None);
+        let supply = Supply::new(store, connected);
+        let layouts = dir.path().join("layouts");
+        fs::create_dir(&layouts).unwrap();
+        let scenes = Scenes { supply, layouts: layouts.clone(), cache_bytes: u64::MAX };
+        for _ in 0..3 {
+            scenes.prepare(manifest).await.unwrap();
+            scenes.release(manifest);
+            assert!(!scenes.layout(manifest).exists(), "half of it could be taken for all of it");
+        }
+        scenes.prepare(manifest).await.unwrap();
+        // Whatever is still being removed is gone after this.
+        while fs::read_dir(&layouts).unwrap().count() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(fs::read_dir(scenes.layout(manifest).join("p")).unwrap().count(), 200);
+    }
 }
