@@ -46,8 +46,8 @@ pub(crate) struct Device {
     reading: Reading,
     /// Why there is none, as a sentence.
     pub(crate) problem: Option<String>,
-    /// An instance failed here for the host's sake: nothing starts before the device is read anew.
-    pub(crate) suspect: bool,
+    /// What an instance's failure says of the device, until it is read anew.
+    pub(crate) suspicion: Suspicion,
     others_mib: VecDeque<u64>,
     /// The scenes that it renders now, and the search that goes with them.
     scenes: BTreeSet<BlobHash>,
@@ -61,6 +61,17 @@ pub(crate) struct Device {
     pub(crate) lacking_since: Option<Millis>,
     pub(crate) clock: Clock,
     pub(crate) told: DeviceState,
+}
+
+/// What is held up on a device until it is known how it is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Suspicion {
+    #[default]
+    None,
+    /// Memory ran out, so others may have taken it: no instance starts.
+    Full,
+    /// The host failed a render, so the device may be lost: nothing renders.
+    Lost,
 }
 
 /// How many instances were busy on a device, summed over time.
@@ -90,7 +101,7 @@ impl Device {
             slots: setup.slots,
             reading,
             problem: None,
-            suspect: false,
+            suspicion: Suspicion::None,
             others_mib: VecDeque::new(),
             scenes: BTreeSet::new(),
             tuner: Tuner::fixed(setup.slots),
@@ -111,9 +122,13 @@ impl Device {
         read: Read,
         ours_mib: impl Fn(&Reading) -> u64,
     ) -> Option<String> {
-        self.suspect = false;
+        let before = std::mem::take(&mut self.suspicion);
         match read {
             Ok(reading) => {
+                if before == Suspicion::Full {
+                    // Somebody may have come whom the readings before do not know.
+                    self.others_mib.clear();
+                }
                 if self.others_mib.len() == OTHERS_READINGS {
                     self.others_mib.pop_front();
                 }

@@ -4,6 +4,7 @@ use grange_protocol::LeaseId;
 use grange_protocol::agent::{AttemptEnded, Completed, Failure, FailureKind, FromAgent, Outcome};
 
 use super::attempt::{Attempt, Stage};
+use super::device::Suspicion;
 use super::event::{Frame, InstanceId};
 use super::instance::Activity;
 use super::{Command, Core};
@@ -186,10 +187,8 @@ impl Core {
         if ran_out {
             self.ran_out_of_memory(id, lease);
         }
+        self.suspect_device_of(id, failure.kind);
         let host_failed = failure.kind == FailureKind::Host;
-        if host_failed {
-            self.suspect_device_of(id);
-        }
         self.fail(lease, failure.clone());
         if opening || ran_out || host_failed {
             self.quit(id);
@@ -240,9 +239,7 @@ impl Core {
         {
             self.ran_out_of_memory(id, lease);
         }
-        if failure.kind == FailureKind::Host {
-            self.suspect_device_of(id);
-        }
+        self.suspect_device_of(id, failure.kind);
         self.instances.remove(&id);
         if let Some(lease) = lease {
             if let Some(attempt) = self.attempts.get_mut(&lease) {
@@ -252,12 +249,18 @@ impl Core {
         }
     }
 
-    /// A device that is lost fails whatever it is given within no time. So that it does not eat up
-    /// the attempts of a whole job, one failure is enough until it is known how it is doing.
-    fn suspect_device_of(&mut self, id: InstanceId) {
+    /// A device that is lost fails whatever it is given within no time, and one that is full runs
+    /// out again. So that this neither eats up the attempts of a whole job nor teaches that a shot
+    /// needs ever more, one failure is enough until it is known how the device is doing.
+    fn suspect_device_of(&mut self, id: InstanceId, failed: FailureKind) {
+        let suspicion = match failed {
+            FailureKind::Host => Suspicion::Lost,
+            FailureKind::OutOfMemory => Suspicion::Full,
+            _ => return,
+        };
         let Some(instance) = self.instances.get(&id) else { return };
         if let Some(device) = self.devices.get_mut(usize::from(instance.device)) {
-            device.suspect = true;
+            device.suspicion = device.suspicion.max(suspicion);
         }
     }
 

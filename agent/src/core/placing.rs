@@ -8,7 +8,7 @@ use grange_protocol::job::RenderSettings;
 use grange_protocol::{BlobHash, LeaseId, Shot};
 
 use super::attempt::{Attempt, Stage};
-use super::device::Clock;
+use super::device::{Clock, Suspicion};
 use super::event::{InstanceId, RenderOrder, Start};
 use super::instance::{Activity, Instance, LastSign};
 use super::sizing::{Grant, LONG_FRAME_MS};
@@ -128,14 +128,18 @@ impl Core {
             attempt.waits_for_memory_since.get_or_insert(now);
             return false;
         }
-        let is_suspect = self.devices.get(usize::from(device)).is_some_and(|device| device.suspect);
-        if is_suspect || self.is_busy(device) {
+        let suspicion =
+            self.devices.get(usize::from(device)).map_or(Suspicion::Lost, |one| one.suspicion);
+        if suspicion == Suspicion::Lost || self.is_busy(device) {
             return false;
         }
         let Some(attempt) = self.attempts.get(&lease) else { return false };
         if let Some(warm) = self.idle_instance_for(attempt) {
             self.begin_render(warm, lease);
             return true;
+        }
+        if suspicion == Suspicion::Full {
+            return false;
         }
         let has_slot = self.has_free_slot(device);
         let grant = if has_slot { self.grant(attempt) } else { None };

@@ -331,3 +331,33 @@ fn a_failure_of_the_host_holds_up_the_device_until_it_is_read_anew() {
     assert_eq!(story.after(gone(1)), [""; 0], "it may be lost");
     assert_eq!(story.reads(&[], 0), ["start 2 for x"]);
 }
+
+#[test]
+fn after_memory_ran_out_nothing_starts_until_it_is_known_who_has_it() {
+    let mut story = Story::on(Setup {
+        kind: DeviceKind::Cuda,
+        memory_mib: TOTAL_MIB,
+        slots: 2,
+        instances: Instances::Fixed(2.try_into().unwrap()),
+        cores: 0,
+    });
+    for number in 1..=4 {
+        story.after(expecting(assign(number, "x", "1"), 9_000));
+    }
+    story.after(Event::SceneReady(scene("x")));
+    story.after(up(1));
+    story.after(opened(1));
+    story.after(up(2));
+    story.reads(&[(1, 9_000)], 0);
+    // Somebody took what the second one was to have.
+    let failed = Event::RenderFailed {
+        instance: InstanceId(2),
+        failure: Failure::new(FailureKind::OutOfMemory, "System is out of GPU memory"),
+        log: String::new(),
+    };
+    let told = story.after(failed);
+    assert_eq!(told, ["task 2 failed: System is out of GPU memory", "quit 2"]);
+    assert_eq!(story.after(gone(2)), [""; 0]);
+    assert_eq!(story.reads(&[(1, 9_000)], 14_000), [""; 0], "one look is enough");
+    assert_eq!(story.frame_ends(2_000), ["store 1 file of task 1", "render 1 of task 3 in 1"]);
+}
