@@ -23,7 +23,7 @@ const SEARCHES_KEPT: usize = 64;
 /// without; assumed until it is measured.
 const KEPT_PERCENT: u32 = 250;
 /// On top of what was measured here.
-const MARGIN_PERCENT: u32 = 110;
+pub(super) const MARGIN_PERCENT: u32 = 110;
 
 /// A device to begin with.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use grange_protocol::footprint::{
 use grange_protocol::{BlobHash, LeaseId};
 
 use super::attempt::{Attempt, Stage};
-use super::device::Device;
+use super::device::{Device, MARGIN_PERCENT};
 use super::event::{Frame, InstanceId};
 use super::instance::{Activity, Instance};
 use super::tuning::Room;
@@ -224,16 +224,27 @@ impl Core {
         let measurement =
             Measurement { lease, task, device: at, kept, pixels: frame.pixels, peak, load_ms, end };
         self.tell(FromAgent::Measured(measurement));
-        if let Some(memory) = self.expected_of(id, &assignment)
-            && let Some(instance) = self.instances.get_mut(&id)
-        {
-            instance.reserved = memory;
-        }
+        self.reserve_anew(id, &assignment, peak);
         // The first frame of an instance, and the first that keeps its data, take longer than those
         // that follow.
         if !is_disturbed && !is_first_this_way {
             self.search_on(at, &assignment, millis as f64, beside);
         }
+    }
+
+    /// Sets aside what is expected of an instance that was measured: surely what it took and the
+    /// margin on top, and what others like it needed as far as that is free.
+    fn reserve_anew(&mut self, id: InstanceId, assignment: &Assignment, peak: Memory) {
+        let Some(expected) = self.expected_of(id, assignment) else { return };
+        let Some(at) = self.instances.get(&id).map(|instance| instance.device) else { return };
+        let free = self.free(at);
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let own = instance.takes();
+        let room = Memory {
+            device_mib: own.device_mib.saturating_add(free.device_mib),
+            ram_mib: own.ram_mib.saturating_add(free.ram_mib),
+        };
+        instance.reserved = expected.min(room.max(peak.percent(MARGIN_PERCENT)));
     }
 
     fn search_on(&mut self, at: u16, assignment: &Assignment, millis: f64, beside: f64) {

@@ -361,3 +361,35 @@ fn after_memory_ran_out_nothing_starts_until_it_is_known_who_has_it() {
     assert_eq!(story.reads(&[(1, 9_000)], 14_000), [""; 0], "one look is enough");
     assert_eq!(story.frame_ends(2_000), ["store 1 file of task 1", "render 1 of task 3 in 1"]);
 }
+
+#[test]
+fn a_lesson_is_not_set_aside_for_those_that_do_without_where_it_is_not_free() {
+    let mut story = Story::on(Setup {
+        kind: DeviceKind::Cuda,
+        memory_mib: TOTAL_MIB,
+        slots: 3,
+        instances: Instances::Fixed(3.try_into().unwrap()),
+        cores: 0,
+    });
+    for number in 1..=6 {
+        story.after(expecting(assign(number, "x", "1"), 7_000));
+    }
+    story.after(Event::SceneReady(scene("x")));
+    for instance in 1..=3 {
+        story.after(up(instance));
+        story.after(opened(instance));
+    }
+    let failed = Event::RenderFailed {
+        instance: InstanceId(3),
+        failure: Failure::new(FailureKind::OutOfMemory, "System is out of GPU memory"),
+        log: String::new(),
+    };
+    story.after(failed);
+    story.after(gone(3));
+    story.reads(&[(1, 6_000), (2, 6_000)], 7_000);
+    story.frame_ends(2_000);
+    // 7,700 and the margin would be 8,470 for each, and others leave 16,625.
+    assert_eq!(story.reserved(), [8_470, 7_000]);
+    story.frame_ends(2_000);
+    assert_eq!(story.reserved(), [8_470, 8_155]);
+}
