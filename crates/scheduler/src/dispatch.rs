@@ -158,6 +158,9 @@ impl Core {
     /// When the next recall is due.
     pub(crate) fn next_recall(&self) -> Option<Millis> {
         let idle = self.idle_agents();
+        if idle.is_empty() {
+            return None;
+        }
         self.waiting_leases()
             .filter(|(id, lease)| idle.iter().any(|agent| self.could_take(*agent, *id, lease)))
             .map(|(_, lease)| lease.since + self.timing.recall_after_ms)
@@ -219,8 +222,10 @@ impl Core {
             self.roomy.extend(filed.roomy.map(|(load, free_mib)| (kind, load, free_mib, id, at)));
             self.queueing.extend(filed.ahead.map(|load| (kind, load, id, at)));
             self.totals.extend(filed.total.map(|(spared, mib)| (kind, spared, mib, id, at)));
-            let load = filed.roomy.map_or(0, |(load, _)| load);
-            self.warm.extend(filed.scenes.iter().map(|scene| (*scene, load, id, at)));
+            if let Some((load, free_mib)) = filed.roomy {
+                let scenes = filed.scenes.iter();
+                self.warm.extend(scenes.map(|scene| (*scene, kind, load, free_mib, id, at)));
+            }
         }
     }
 
@@ -230,7 +235,7 @@ impl Core {
             if let Some((load, free_mib)) = filed.roomy {
                 self.roomy.remove(&(kind, load, free_mib, id, at));
                 for scene in &filed.scenes {
-                    self.warm.remove(&(*scene, load, id, at));
+                    self.warm.remove(&(*scene, kind, load, free_mib, id, at));
                 }
             }
             if let Some(load) = filed.ahead {

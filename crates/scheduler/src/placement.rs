@@ -20,8 +20,8 @@ use crate::live::Live;
 pub(crate) type Roomy = (DeviceKind, usize, u64, AgentId, u16);
 /// A device that takes tasks ahead: kind, load, whose it is.
 pub(crate) type Queueing = (DeviceKind, usize, AgentId, u16);
-/// A device with an idle instance: its scene, its load, whose it is.
-pub(crate) type Warm = (BlobHash, usize, AgentId, u16);
+/// A device with an idle instance: its scene, kind, load, free memory in MiB, whose it is.
+pub(crate) type Warm = (BlobHash, DeviceKind, usize, u64, AgentId, u16);
 /// What a device has if nobody uses it: kind, whether it is a CPU beside GPUs, memory in MiB.
 pub(crate) type Total = (DeviceKind, bool, u64, AgentId, u16);
 
@@ -29,6 +29,9 @@ const NOBODY: AgentId = AgentId(uuid::Uuid::nil());
 /// GPUs first: whoever asks for nothing is glad of one.
 const KINDS: [DeviceKind; 5] =
     [DeviceKind::Cuda, DeviceKind::Hip, DeviceKind::OneApi, DeviceKind::Metal, DeviceKind::Cpu];
+
+/// A device among others of its kind: load, free memory in MiB, whose it is.
+type Seat = (usize, u64, AgentId, u16);
 
 /// A task and the device that gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,43 +194,68 @@ impl Asking<'_> {
     /// A free slot beats a place behind a running task, and an instance with the scene open beats
     /// one without.
     fn place(&self) -> Option<Place> {
-        self.warm().or_else(|| self.roomy()).or_else(|| self.ahead())
+        let first = |kind| (kind, 0, 0, NOBODY, 0);
+        let is_roomy = |kind: &_| {
+            self.core.roomy.range(first(*kind)..).next().is_some_and(|seat| seat.0 == *kind)
+        };
+        let roomy: Vec<(DeviceKind, Estimate)> = self
+            .kinds()
+            .filter(is_roomy)
+            .map(|kind| (kind, self.core.estimate(self.job, self.task, kind)))
+            .collect();
+        let warm = || roomy.iter().find_map(|(kind, estimate)| self.warm(*kind, estimate));
+        let cold = || roomy.iter().find_map(|(kind, estimate)| self.cold(*kind, estimate));
+        warm().or_else(cold).or_else(|| self.ahead())
     }
 
-    fn warm(&self) -> Option<Place> {
+    /// An idle instance that has the scene open.
+    fn warm(&self, kind: DeviceKind, estimate: &Estimate) -> Option<Place> {
         let scene = self.job.spec.manifest?;
-        let first = (scene, 0, NOBODY, 0);
-        let have_it = self.core.warm.range(first..).take_while(|(warm, ..)| *warm == scene);
-        have_it.into_iter().find_map(|(_, _, agent, device)| self.at(*agent, *device, true))
-    }
-
-    fn roomy(&self) -> Option<Place> {
-        self.kinds().find_map(|kind| {
-            let estimate = self.core.estimate(self.job, self.task, kind);
-            match estimate.need() {
-                None => self.loosest(kind),
-                Some(need) => self
-                    .tightest(kind, need.device_mib)
-                    // One that has a margin on top may have a device for itself that is smaller.
-                    .or_else(|| {
-                        self.tightest(kind, estimate.surely.device_mib.min(need.device_mib))
-                    }),
-            }
+        let within = |(load, mib, agent, device)| (scene, kind, load, mib, agent, device);
+        self.snug(estimate, |from| {
+            let found = self.core.warm.range((from.map(within), Bound::Unbounded)).next();
+            let (its_scene, its_kind, load, mib, agent, device) = *found?;
+            (its_scene == scene && its_kind == kind).then_some((load, mib, agent, device))
         })
     }
 
-    /// Of the least loaded devices the one with the least free memory that is enough.
-    fn tightest(&self, kind: DeviceKind, mib: u32) -> Option<Place> {
-        let enough = u64::from(mib);
-        let mut from = Bound::Included((kind, 0, enough, NOBODY, 0));
+    fn cold(&self, kind: DeviceKind, estimate: &Estimate) -> Option<Place> {
+        if estimate.need().is_none() {
+            return self.loosest(kind);
+        }
+        let within = |(load, mib, agent, device)| (kind, load, mib, agent, device);
+        self.snug(estimate, |from| {
+            let found = self.core.roomy.range((from.map(within), Bound::Unbounded)).next();
+            let (its_kind, load, mib, agent, device) = *found?;
+            (its_kind == kind).then_some((load, mib, agent, device))
+        })
+    }
+
+    /// A place for what is expected. `next` finds the first seat from there on.
+    fn snug(
+        &self,
+        estimate: &Estimate,
+        next: impl Fn(Bound<Seat>) -> Option<Seat>,
+    ) -> Option<Place> {
+        let need_mib = estimate.need().map_or(0, |need| need.device_mib.into());
+        let surely_mib = u64::from(estimate.surely.device_mib).min(need_mib);
+        // One that has a margin on top may have a device for itself that is smaller.
+        let alone = || {
+            self.tightest(surely_mib, |from| {
+                next(from).filter(|(load, mib, ..)| *load == 0 && *mib < need_mib)
+            })
+        };
+        self.tightest(need_mib, &next).or_else(alone)
+    }
+
+    /// Of the least loaded seats the one with the least free memory that is enough.
+    fn tightest(&self, enough: u64, next: impl Fn(Bound<Seat>) -> Option<Seat>) -> Option<Place> {
+        let mut from = Bound::Included((0, enough, NOBODY, 0));
         loop {
-            let seat = *self.core.roomy.range((from, Bound::Unbounded)).next()?;
-            let (its_kind, load, free_mib, agent, device) = seat;
-            if its_kind != kind {
-                return None;
-            }
+            let seat = next(from)?;
+            let (load, free_mib, agent, device) = seat;
             from = if free_mib < enough {
-                Bound::Included((kind, load, enough, NOBODY, 0))
+                Bound::Included((load, enough, NOBODY, 0))
             } else if let Some(place) = self.at(agent, device, true) {
                 return Some(place);
             } else {
