@@ -6,3 +6,4 @@
 
 mod devices;
 mod memory;
+mod mixed;

@@ -228,6 +228,8 @@ impl Farm {
 pub(crate) struct FakeJob {
     /// What the fake does, in TOML; see `tests/src/bin/fake-blender`.
     pub(crate) scene: String,
+    /// The file's name, which stays when its scene changes.
+    pub(crate) file: &'static str,
     pub(crate) frames: i32,
     pub(crate) chunk: u32,
     pub(crate) priority: u8,
@@ -239,6 +241,7 @@ impl FakeJob {
     pub(crate) fn new(scene: &str, frames: i32) -> Self {
         Self {
             scene: scene.into(),
+            file: "fake",
             frames,
             chunk: 1,
             priority: 50,
@@ -255,7 +258,7 @@ impl FakeJob {
 
     fn animation(&self) -> Animation {
         Animation {
-            blend: "/project/fake.blend".parse().unwrap(),
+            blend: format!("/project/{}.blend", self.file).parse().unwrap(),
             needs: SceneNeeds {
                 saved_by: BlenderVersion::new(4, 2),
                 engines: [Engine::Cycles].into(),
@@ -317,8 +320,12 @@ impl Farm {
 
     /// Asks the farm as a program does.
     pub(crate) fn ask<T>(&self, question: impl AsyncFnOnce(grange_client::Farm) -> T) -> T {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async { question(self.client().await).await })
+        self.teller().ask(question)
+    }
+
+    /// Whoever wants to ask on a thread of its own.
+    pub(crate) fn teller(&self) -> Teller {
+        Teller(Identity::load(&self.admin_identity()).unwrap())
     }
 
     /// What the farm has learned of shots.
@@ -362,6 +369,18 @@ impl Farm {
     pub(crate) async fn client(&self) -> grange_client::Farm {
         let identity = Identity::load(&self.admin_identity()).unwrap();
         grange_client::Farm::connect(&identity).await.unwrap()
+    }
+}
+
+/// Somebody who may ask a farm.
+pub(crate) struct Teller(Identity);
+
+impl Teller {
+    pub(crate) fn ask<T>(&self, question: impl AsyncFnOnce(grange_client::Farm) -> T) -> T {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            question(grange_client::Farm::connect(&self.0).await.unwrap()).await
+        })
     }
 }
 
