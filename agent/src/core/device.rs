@@ -12,6 +12,8 @@ use crate::gpu::{Read, Reading};
 
 /// A part of a device's memory that is never given away: drivers and file caches need some.
 const HEADROOM_PARTS: u64 = 64;
+/// A device is nearly free while others use no more than this part of it.
+const NEARLY_FREE_PARTS: u64 = 8;
 /// More instances than this are never tried on a GPU.
 const GPU_INSTANCES_MAX: u16 = 16;
 /// What others use is the least of so many readings, so that an instance that grows between two
@@ -159,6 +161,11 @@ impl Device {
 
     pub(crate) fn capacity_mib(&self) -> u64 {
         self.total_mib().saturating_sub(self.others_mib())
+    }
+
+    /// A GPU of which others have no more than a desktop takes.
+    pub(crate) fn is_nearly_free(&self) -> bool {
+        self.kind != DeviceKind::Cpu && self.others_mib() * NEARLY_FREE_PARTS <= self.total_mib()
     }
 
     /// Instances to run at once now.

@@ -144,9 +144,10 @@ impl Core {
         if fits(need, free) {
             return Some(Grant { kept, memory: need });
         }
-        // What takes more than the whole device only because of its margin may have all of it.
-        let least = need.percent(90);
-        (is_alone && fits(least, free)).then_some(Grant { kept, memory: need.min(free) })
+        // What takes more than the whole device only because of its margin may have all of it, and
+        // more than all there never is: it was sent here to be tried.
+        (is_alone && (book.is_nearly_free() || fits(need.percent(90), free)))
+            .then_some(Grant { kept, memory: need.min(free) })
     }
 
     /// Whether the instance may keep the scene's data for its next frame, beside all instances that
@@ -431,7 +432,9 @@ impl Core {
         let expected = device.expects(manifest, &attempt.assignment.expected);
         let capacity = device.capacity_mib();
         match expected.plain {
-            Some(plain) => u64::from(plain.percent(90).device_mib) <= capacity,
+            Some(plain) => {
+                device.is_nearly_free() || u64::from(plain.percent(90).device_mib) <= capacity
+            }
             None => capacity * UNKNOWN_NEEDS_PART >= device.total_mib(),
         }
     }

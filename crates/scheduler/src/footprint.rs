@@ -38,6 +38,8 @@ const BYTES_PER_PIXEL: u64 = 256;
 const KEPT_PERCENT: u32 = 250;
 /// After an instance ran out of memory the shot is expected to need so much of what it had.
 const RAISE_PERCENT: u32 = 125;
+/// Somebody else may have taken the memory, so it is proven only after so many times in a row.
+const RAN_OUT_PROVEN: u8 = 2;
 /// But at least so much more, in MiB.
 const RAISE_MIB: u32 = 256;
 /// New figures count for a quarter of a running mean.
@@ -85,6 +87,8 @@ pub struct Peak {
     pub seen: Memory,
     /// Falls with every frame that needed less.
     pub raised: Memory,
+    /// How often memory ran out since a frame was rendered.
+    pub ran_out: u8,
 }
 
 /// Everything that was learned; part of the durable state.
@@ -100,6 +104,8 @@ pub struct Estimate {
     pub expected: Expected,
     /// The least that it surely needs: what was measured, or raised, without a margin.
     pub surely: Memory,
+    /// The part of it that is beyond doubt: what was measured, or what ran out more than once.
+    pub proven: Memory,
 }
 
 impl Estimate {
@@ -126,7 +132,7 @@ impl Likeness {
 
 impl Peak {
     fn of(seen: Memory) -> Self {
-        Self { seen, raised: Memory::default() }
+        Self { seen, ..Self::default() }
     }
 
     /// What one must count with, before any margin.
@@ -134,8 +140,13 @@ impl Peak {
         self.seen.max(self.raised)
     }
 
+    fn proven(self) -> Memory {
+        if self.ran_out < RAN_OUT_PROVEN { self.seen } else { self.mib() }
+    }
+
     fn saw(&mut self, seen: Memory) {
         self.seen = self.seen.max(seen);
+        self.ran_out = 0;
         let halfway =
             |raised: u32, seen: u32| if raised > seen { seen + (raised - seen) / 2 } else { 0 };
         self.raised = Memory {
@@ -152,6 +163,7 @@ impl Peak {
         // What was less than others took teaches nothing: `mib` knows better.
         let raised = Memory { device_mib: raise(had.device_mib), ram_mib: had.ram_mib };
         self.raised = self.raised.max(raised);
+        self.ran_out = self.ran_out.saturating_add(1);
     }
 }
 
@@ -229,11 +241,12 @@ impl Footprint {
             (None, Some(plain)) => Some(with_margin(plain).percent(KEPT_PERCENT)),
             (None, None) => None,
         };
-        let surely = match (&plain, &kept) {
-            (Some(one), None) | (None, Some(one)) => one.surely,
-            (Some(one), Some(other)) => one.surely.min(other.surely),
+        let smaller = |of: fn(&Guess) -> Memory| match (&plain, &kept) {
+            (Some(one), None) | (None, Some(one)) => of(one),
+            (Some(one), Some(other)) => of(one).min(of(other)),
             (None, None) => Memory::default(),
         };
+        let (surely, proven) = (smaller(|guess| guess.surely), smaller(|guess| guess.proven));
         let class = pixels.and_then(|pixels| self.sizes.get(&class_of(pixels)));
         let frame_ms = class.and_then(|size| size.frame_ms);
         let nearest = || self.sizes.values().rev().find_map(|size| size.frame_ms);
@@ -244,8 +257,10 @@ impl Footprint {
             load_ms: self.load_ms,
         };
         // An earlier version of the file proves nothing.
-        let surely = if margin.is_some() { Memory::default() } else { surely };
-        Estimate { expected, surely }
+        if margin.is_some() {
+            return Estimate { expected, ..Estimate::default() };
+        }
+        Estimate { expected, surely, proven }
     }
 
     fn peak(&self, pixels: Option<u64>, of: impl Fn(&SizeClass) -> Option<Peak>) -> Option<Guess> {
@@ -254,16 +269,19 @@ impl Footprint {
         let largest = known.iter().map(|(_, mib)| *mib).reduce(Memory::max)?;
         // A file's own size that nobody has seen yet is a class of its own.
         let class = class_of(pixels.unwrap_or(0));
-        if let Some(mib) = self.sizes.get(&class).and_then(&of).map(Peak::mib) {
-            return Some(Guess { mib, surely: mib, margin: MARGIN_MEASURED });
+        if let Some(peak) = self.sizes.get(&class).and_then(&of) {
+            let (mib, proven) = (peak.mib(), peak.proven());
+            return Some(Guess { mib, surely: mib, proven, margin: MARGIN_MEASURED });
         }
+        let nothing = Memory::default();
         let Some(pixels) = pixels else {
-            return Some(Guess { mib: largest, surely: Memory::default(), margin: MARGIN_FITTED });
+            let margin = MARGIN_FITTED;
+            return Some(Guess { mib: largest, surely: nothing, proven: nothing, margin });
         };
         let smaller = known.iter().filter(|(size, _)| *size <= pixels).map(|(_, mib)| *mib);
         let at_least = smaller.reduce(Memory::max).unwrap_or_default();
         let mib = carried(&known, pixels).max(at_least);
-        Some(Guess { mib, surely: at_least, margin: MARGIN_FITTED })
+        Some(Guess { mib, surely: at_least, proven: nothing, margin: MARGIN_FITTED })
     }
 }
 
@@ -271,6 +289,7 @@ impl Footprint {
 struct Guess {
     mib: Memory,
     surely: Memory,
+    proven: Memory,
     margin: u32,
 }
 

@@ -104,7 +104,25 @@ impl Core {
         };
         let Some(shot) = render.shot_of(task.task) else { return nothing };
         let likeness = Likeness::of(render, shot, manifest, device);
-        self.state.footprints.estimate(&likeness, shot)
+        let mut estimate = self.state.footprints.estimate(&likeness, shot);
+        // Before it is given up it gets all of the largest device once more, or nearly all: of
+        // many a desktop uses a little.
+        if let Some(largest_mib) = self.largest(device) {
+            let surely = &mut estimate.surely.device_mib;
+            *surely = u64::from(*surely).min(largest_mib - largest_mib / 8) as u32;
+            *surely = (*surely).max(estimate.proven.device_mib);
+        }
+        estimate
+    }
+
+    /// Memory of the largest device of a kind, if there is one.
+    fn largest(&self, kind: DeviceKind) -> Option<u64> {
+        [false, true].into_iter().filter_map(|spared| self.largest_of(kind, spared)).max()
+    }
+
+    fn largest_of(&self, kind: DeviceKind, spared: bool) -> Option<u64> {
+        let of_kind = (kind, spared, 0, NOBODY, 0)..=(kind, spared, u64::MAX, NOBODY, 0);
+        self.totals.range(of_kind).next_back().map(|(_, _, mib, ..)| *mib)
     }
 
     fn next_task(
@@ -361,10 +379,7 @@ impl Asking<'_> {
         let Work::Render(render) = self.work else { return None };
         let any = render.settings.device == DeviceRequest::Any;
         let largest_of = |kind| {
-            let largest = |spared| {
-                let of_kind = (kind, spared, 0, NOBODY, 0)..=(kind, spared, u64::MAX, NOBODY, 0);
-                self.core.totals.range(of_kind).next_back().map(|(_, _, mib, ..)| *mib)
-            };
+            let largest = |spared| self.core.largest_of(kind, spared);
             largest(false).max(if any { None } else { largest(true) })
         };
         let mut closest: Option<(u64, u64)> = None;

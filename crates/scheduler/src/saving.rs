@@ -76,9 +76,10 @@ impl Core {
             .filter(|(_, agent, at)| {
                 let book = &agent.devices[*at];
                 let estimate = self.estimate(job, task, book.kind);
+                let holds = |mib: u32| mib > 0 && u64::from(mib) <= book.capacity_mib();
+                // Alone it may do without its margin.
                 let could = estimate.need().is_some_and(|need| {
-                    need.device_mib > 0
-                        && u64::from(need.device_mib) + book.others_mib <= book.total_mib
+                    holds(need.device_mib) || holds(estimate.surely.device_mib)
                 });
                 let is_free = book.saved_for.is_none() && !book.is_lost;
                 is_free && could && !agent.runs_now(*at, &estimate)

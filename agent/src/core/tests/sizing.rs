@@ -393,3 +393,12 @@ fn a_lesson_is_not_set_aside_for_those_that_do_without_where_it_is_not_free() {
     story.frame_ends(2_000);
     assert_eq!(story.reserved(), [8_470, 8_155]);
 }
+
+#[test]
+fn what_is_expected_to_need_more_than_there_is_gets_all_that_there_is() {
+    let mut story = Story::auto(DeviceKind::Cuda, 0);
+    story.reads(&[], 1_000);
+    story.after(expecting(assign(1, "x", "1"), 30_000));
+    assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 1 for x"]);
+    assert_eq!(story.reserved(), [22_625]);
+}

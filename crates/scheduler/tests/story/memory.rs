@@ -181,6 +181,9 @@ fn a_shot_that_fits_nowhere_fails_with_the_numbers() {
     farm.submit(frames("x", 1)).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
     let end = MeasuredEnd::OutOfMemory { reserved: memory(24_576) };
     farm.reports('A', "1/0", 24_000, end).expects_nothing();
+    // Somebody else may have taken some of it unseen: once more.
+    farm.fails('A', "1/0", FailureKind::OutOfMemory).expects(["A may forget", "A gets 1/0/0"]);
+    farm.reports('A', "1/0", 24_000, end).expects_nothing();
     farm.fails('A', "1/0", FailureKind::OutOfMemory).expects(["A may forget"]);
     assert_eq!(farm.job_state(1), JobState::Failed);
     assert_eq!(
@@ -188,6 +191,25 @@ fn a_shot_that_fits_nowhere_fails_with_the_numbers() {
         "1 of 1 task failed (frame 1: it needs 29.9 GiB of memory, and the largest device of \
          the farm has 24.0 GiB: make the scene or the picture smaller, or add a larger device)"
     );
+    farm.restart();
+}
+
+#[test]
+fn a_shot_that_was_rendered_is_not_given_up_because_somebody_took_its_memory() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[24_000], 1)).whatever();
+    farm.submit(frames("x", 4)).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
+    farm.measures('A', "1/0", 20_000).expects_nothing();
+    farm.completes('A', "1/0").expects(["A may forget", "A gets 1/0/1"]);
+    let end = MeasuredEnd::OutOfMemory { reserved: memory(22_000) };
+    farm.reports('A', "1/1", 20_000, end).expects_nothing();
+    // 27,500 is more than there is, but not proven: it gets all that there is.
+    farm.fails('A', "1/1", FailureKind::OutOfMemory).expects(["A may forget", "A gets 1/0/1"]);
+    for at in ["1/1", "1/2", "1/3"] {
+        farm.measures('A', at, 20_000).expects_nothing();
+        farm.completes('A', at).whatever();
+    }
+    assert_eq!(farm.job_state(1), JobState::Completed);
     farm.restart();
 }
 
