@@ -49,6 +49,8 @@ pub(crate) enum Stage {
     },
     /// Work that needs no instance is under way.
     Working,
+    /// It ran out of memory, and is told so when it is known how much there was.
+    Judging,
     /// All is rendered; files are on their way.
     Storing,
     /// Told to the coordinator, which has not settled it yet.
@@ -127,7 +129,7 @@ impl Attempt {
             Stage::Fetching => agent::Stage::Fetching,
             Stage::Queued => agent::Stage::Queued,
             Stage::Loading { .. } => agent::Stage::Loading,
-            Stage::Rendering { .. } | Stage::Working => agent::Stage::Rendering,
+            Stage::Rendering { .. } | Stage::Working | Stage::Judging => agent::Stage::Rendering,
             Stage::Storing | Stage::Ended(_) => agent::Stage::Uploading,
         };
         let rendering =

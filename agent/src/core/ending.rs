@@ -184,12 +184,8 @@ impl Core {
         }
         let hopeless = opening && failure.kind == FailureKind::Scene;
         let ran_out = failure.kind == FailureKind::OutOfMemory;
-        if ran_out {
-            self.ran_out_of_memory(id, lease);
-        }
-        self.suspect_device_of(id, failure.kind);
         let host_failed = failure.kind == FailureKind::Host;
-        self.fail(lease, failure.clone());
+        self.fail_on(id, lease, failure.clone());
         if opening || ran_out || host_failed {
             self.quit(id);
         }
@@ -234,17 +230,21 @@ impl Core {
 
     pub(super) fn instance_gone(&mut self, id: InstanceId, failure: Failure, log: &str) {
         let lease = self.instances.get(&id).and_then(|instance| instance.activity.lease());
-        if let Some(lease) = lease
-            && failure.kind == FailureKind::OutOfMemory
-        {
-            self.ran_out_of_memory(id, lease);
-        }
-        self.suspect_device_of(id, failure.kind);
-        self.instances.remove(&id);
         if let Some(lease) = lease {
             if let Some(attempt) = self.attempts.get_mut(&lease) {
                 attempt.append_log(log);
             }
+            self.fail_on(id, lease, failure);
+        }
+        self.instances.remove(&id);
+    }
+
+    /// Fails an attempt for what its instance did: at once, but for want of memory.
+    fn fail_on(&mut self, id: InstanceId, lease: LeaseId, failure: Failure) {
+        self.suspect_device_of(id, failure.kind);
+        if failure.kind == FailureKind::OutOfMemory {
+            self.ran_out_of_memory(id, lease, failure);
+        } else {
             self.fail(lease, failure);
         }
     }

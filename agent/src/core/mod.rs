@@ -9,6 +9,7 @@ pub(crate) mod device;
 mod ending;
 mod event;
 mod instance;
+mod lesson;
 mod placing;
 mod sizing;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use event::{Command, Event, Frame, InstanceId, RenderOrder, RenderedF
 #[cfg(test)]
 use instance::Activity;
 use instance::Instance;
+use lesson::Lesson;
 
 /// How long the core waits for what. Milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Core {
     patience: Patience,
     now: Millis,
     devices: Vec<Device>,
+    /// Attempts that ran out of memory, the oldest first.
+    lessons: Vec<Lesson>,
     /// How often they were read.
     readings: u64,
     attempts: BTreeMap<LeaseId, Attempt>,
@@ -85,6 +89,7 @@ impl Core {
             patience,
             now: Millis(0),
             devices: devices.iter().map(Device::new).collect(),
+            lessons: Vec::new(),
             readings: 0,
             attempts: BTreeMap::new(),
             order: Vec::new(),
@@ -130,6 +135,7 @@ impl Core {
             Event::WorkDone { lease, result, log } => self.work_done(lease, result, &log),
         }
         self.enforce_deadlines();
+        self.judge_lessons_that_wait();
         self.place_all();
         self.follow_scenes();
         self.retire_the_surplus();
@@ -143,7 +149,8 @@ impl Core {
 
     /// When to call [`Core::handle`] with [`Event::Tick`] if nothing else happens before.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        self.instances.values().filter_map(|instance| self.deadline_of(instance)).min()
+        let instances = self.instances.values().filter_map(|one| self.deadline_of(one));
+        instances.chain(self.next_lesson()).min()
     }
 
     /// What the coordinator is told after a reconnection.

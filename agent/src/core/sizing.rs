@@ -68,6 +68,7 @@ impl Core {
                 self.decide(at, text);
             }
         }
+        self.judge_lessons();
         for at in 0..self.devices.len() as u16 {
             self.give_way(at);
             self.give_up_what_has_no_memory(at);
@@ -298,36 +299,6 @@ impl Core {
             .filter(|attempt| !attempt.has_begun() && attempt.assignment.device == at)
             .filter(|attempt| attempt.assignment.manifest == Some(scene))
             .count()
-    }
-
-    /// An instance ran out of memory: the coordinator learns what it had, the device runs fewer.
-    pub(super) fn ran_out_of_memory(&mut self, id: InstanceId, lease: LeaseId) {
-        let Some(instance) = self.instances.get(&id).cloned() else { return };
-        let Some(attempt) = self.attempts.get(&lease) else { return };
-        let (at, task) = (instance.device, attempt.assignment.task);
-        let busy = self.instances_on(at).filter(|(_, one)| !one.is_stopping()).count() as u16;
-        let had = instance.takes().max(instance.peak);
-        let measurement = Measurement {
-            lease,
-            task,
-            device: at,
-            kept: instance.kept,
-            pixels: 0,
-            peak: instance.peak,
-            load_ms: None,
-            end: MeasuredEnd::OutOfMemory { reserved: had },
-        };
-        self.tell(FromAgent::Measured(measurement));
-        let Some(device) = self.devices.get_mut(usize::from(at)) else { return };
-        device.learn_that_it_ran_out(instance.manifest, instance.kept, had);
-        let fewer = if busy > 1 { device.tuner().ran_out(busy) } else { None };
-        self.decide(
-            at,
-            format!("an instance ran out of memory that had been given {} MiB", had.device_mib),
-        );
-        if let Some(text) = fewer {
-            self.decide(at, text);
-        }
     }
 
     /// Where instances need more than others leave: those that keep data stop it with their next

@@ -95,6 +95,11 @@ fn expecting(event: Event, plain_mib: u32) -> Event {
     }
 }
 
+fn gone_for_want_of_memory(instance: u32) -> Event {
+    let failure = Failure::new(FailureKind::OutOfMemory, "killed");
+    Event::InstanceGone { instance: InstanceId(instance), failure, log: String::new() }
+}
+
 fn told_of_memory(core: &mut Core) -> Vec<Measurement> {
     let mut measured = Vec::new();
     while let Some(command) = core.next_command() {
@@ -213,6 +218,9 @@ fn running_out_is_told_with_what_it_had_and_fewer_run() {
         story.now,
         Event::RenderFailed { instance: InstanceId(2), failure, log: String::new() },
     );
+    assert_eq!(told_of_memory(&mut story.core), [], "it is not known yet how much there was");
+    let reading = Reading { total_mib: TOTAL_MIB, ..Reading::default() };
+    story.core.handle(story.now + 1_000, Event::DevicesRead(vec![Ok(reading)]));
     let measured = told_of_memory(&mut story.core);
     let reserved = Memory { device_mib: 10_000, ram_mib: 100 };
     assert_eq!(measured.len(), 1);
@@ -355,11 +363,38 @@ fn after_memory_ran_out_nothing_starts_until_it_is_known_who_has_it() {
         failure: Failure::new(FailureKind::OutOfMemory, "System is out of GPU memory"),
         log: String::new(),
     };
-    let told = story.after(failed);
-    assert_eq!(told, ["task 2 failed: System is out of GPU memory", "quit 2"]);
+    assert_eq!(story.after(failed), ["quit 2"]);
     assert_eq!(story.after(gone(2)), [""; 0]);
-    assert_eq!(story.reads(&[(1, 9_000)], 14_000), [""; 0], "one look is enough");
+    assert_eq!(
+        story.reads(&[(1, 9_000)], 14_000),
+        ["task 2 failed: System is out of GPU memory"],
+        "and nothing starts: one look is enough"
+    );
     assert_eq!(story.frame_ends(2_000), ["store 1 file of task 1", "render 1 of task 3 in 1"]);
+}
+
+#[test]
+fn a_lesson_says_no_more_than_there_was() {
+    let mut story = Story::new(1);
+    story.after(expecting(assign(1, "x", "1"), 20_000));
+    story.after(Event::SceneReady(scene("x")));
+    story.after(up(1));
+    story.after(gone_for_want_of_memory(1));
+    let used = Reading { total_mib: TOTAL_MIB, used_mib: 15_000, ..Reading::default() };
+    story.core.handle(story.now + 1_000, Event::DevicesRead(vec![Ok(used)]));
+    let measured = told_of_memory(&mut story.core);
+    let reserved = Memory { device_mib: 8_625, ram_mib: 100 };
+    assert_eq!(measured[0].end, MeasuredEnd::OutOfMemory { reserved });
+}
+
+#[test]
+fn a_lesson_is_judged_also_if_nobody_looks() {
+    let mut story = Story::new(1);
+    story.after(assign(1, "x", "1"));
+    story.after(Event::SceneReady(scene("x")));
+    story.after(up(1));
+    assert_eq!(story.after(gone_for_want_of_memory(1)), [""; 0]);
+    assert_eq!(story.wait(4_000), ["task 1 failed: killed", "release x"]);
 }
 
 #[test]
@@ -386,7 +421,10 @@ fn a_lesson_is_not_set_aside_for_those_that_do_without_where_it_is_not_free() {
     };
     story.after(failed);
     story.after(gone(3));
-    story.reads(&[(1, 6_000), (2, 6_000)], 7_000);
+    story.reads(&[(1, 6_000), (2, 6_000)], 0);
+    for _ in 0..3 {
+        story.reads(&[(1, 6_000), (2, 6_000)], 7_000);
+    }
     story.frame_ends(2_000);
     // 7,700 and the margin would be 8,470 for each, and others leave 16,625.
     assert_eq!(story.reserved(), [8_470, 7_000]);
