@@ -216,6 +216,10 @@ impl Device {
         self.learned.entry(scene).or_default().load_ms = Some(load_ms);
     }
 
+    pub(crate) fn forget(&mut self, scene: BlobHash) {
+        self.learned.remove(&scene);
+    }
+
     /// The scene needs more than this.
     pub(crate) fn learn_that_it_ran_out(&mut self, scene: BlobHash, kept: bool, had: Memory) {
         let learned = self.learned.entry(scene).or_default();

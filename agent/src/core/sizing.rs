@@ -145,9 +145,8 @@ impl Core {
         if fits(need, free) {
             return Some(Grant { kept, memory: need });
         }
-        // What takes more than the whole device only because of its margin may have all of it, and
-        // more than all there never is: it was sent here to be tried.
-        (is_alone && (book.is_nearly_free() || fits(need.percent(90), free)))
+        // What takes more than the whole device only because of its margin may have all of it.
+        (is_alone && (is_trial(assignment, book) || fits(need.percent(90), free)))
             .then_some(Grant { kept, memory: need.min(free) })
     }
 
@@ -392,9 +391,20 @@ impl Core {
             .collect();
         if !hopeless.is_empty() {
             for lease in &hopeless {
+                self.forget_lessons_for(*lease);
                 self.forget(*lease);
             }
             self.tell(FromAgent::Returned(hopeless));
+        }
+    }
+
+    /// If it comes here again, it is because the coordinator knows better.
+    fn forget_lessons_for(&mut self, lease: LeaseId) {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let at = usize::from(attempt.assignment.device);
+        if let (Some(scene), Some(device)) = (attempt.assignment.manifest, self.devices.get_mut(at))
+        {
+            device.forget(scene);
         }
     }
 
@@ -404,7 +414,8 @@ impl Core {
         let capacity = device.capacity_mib();
         match expected.plain {
             Some(plain) => {
-                device.is_nearly_free() || u64::from(plain.percent(90).device_mib) <= capacity
+                is_trial(&attempt.assignment, device)
+                    || u64::from(plain.percent(90).device_mib) <= capacity
             }
             None => capacity * UNKNOWN_NEEDS_PART >= device.total_mib(),
         }
@@ -574,6 +585,13 @@ fn unknown_needs(book: &Device, free: Memory, is_alone: bool) -> Option<Memory> 
     let device_mib = u32::try_from(free_mib.min(most_mib)).unwrap_or(u32::MAX);
     let ram_mib = if book.kind == DeviceKind::Cpu { device_mib } else { 0 };
     (is_enough || will_do).then_some(Memory { device_mib, ram_mib })
+}
+
+/// Whether the coordinator sends what it expects to need more than there is, to be tried with all
+/// that there is.
+fn is_trial(assignment: &Assignment, device: &Device) -> bool {
+    let told = assignment.expected.plain.map(|plain| u64::from(plain.percent(90).device_mib));
+    device.is_nearly_free() && told.is_some_and(|mib| mib > device.capacity_mib())
 }
 
 fn fits(need: Memory, free: Memory) -> bool {

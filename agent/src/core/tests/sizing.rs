@@ -440,3 +440,27 @@ fn what_is_expected_to_need_more_than_there_is_gets_all_that_there_is() {
     assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 1 for x"]);
     assert_eq!(story.reserved(), [22_625]);
 }
+
+#[test]
+fn what_ran_out_here_is_not_tried_again_until_the_coordinator_sends_it_again() {
+    let mut story = Story::auto(DeviceKind::Cuda, 0);
+    story.after(assign(1, "x", "1"));
+    story.after(assign(2, "x", "1"));
+    story.after(Event::SceneReady(scene("x")));
+    story.after(up(1));
+    story.after(opened(1));
+    let failed = Event::RenderFailed {
+        instance: InstanceId(1),
+        failure: Failure::new(FailureKind::OutOfMemory, "System is out of GPU memory"),
+        log: String::new(),
+    };
+    story.after(failed);
+    story.after(gone(1));
+    let mut told = Vec::new();
+    for _ in 0..25 {
+        told.extend(story.reads(&[], 0));
+    }
+    assert_eq!(told, ["give back task 2", "release x"]);
+    story.after(expecting(assign(3, "x", "1"), 20_000));
+    assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 2 for x"]);
+}
