@@ -12,6 +12,7 @@ mod hostile;
 mod mistakes;
 mod multi_host;
 mod outputs;
+mod real_gpu;
 mod render;
 mod runtimes;
 mod sandbox;

@@ -13,17 +13,17 @@ pub(crate) fn blender() -> PathBuf {
 
 /// The Pythons that have a bpy module: `(version, interpreter)` for 4.2, 4.5 and 5.0.
 pub(crate) fn bpy_pythons() -> Vec<(&'static str, PathBuf)> {
+    ["4.2.23", "4.5.15", "5.0.1"].into_iter().map(|version| (version, bpy(version))).collect()
+}
+
+/// The Python that has this version of the bpy module.
+pub(crate) fn bpy(version: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/runtimes");
-    ["4.2.23", "4.5.15", "5.0.1"]
-        .into_iter()
-        .map(|version| {
-            let python = root.join(format!("bpy-{version}/bin/python"));
-            assert!(
-                python.exists(),
-                "no bpy {version} at {}: run the tests with `cargo xtask test`, which installs it",
-                python.display()
-            );
-            (version, python)
-        })
-        .collect()
+    let python = root.join(format!("bpy-{version}/bin/python"));
+    assert!(
+        python.exists(),
+        "no bpy {version} at {}: run the tests with `cargo xtask test`, which installs it",
+        python.display()
+    );
+    python
 }

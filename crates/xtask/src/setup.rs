@@ -17,6 +17,7 @@ pub(crate) struct Program {
 
 const BLENDER: Program = Program { name: "blender", package: "blender" };
 const FFMPEG: Program = Program { name: "ffmpeg", package: "ffmpeg" };
+const PYTHON: Program = Program { name: "python3.11", package: "python3.11" };
 const BUBBLEWRAP: Program = Program { name: "bwrap", package: "bubblewrap" };
 
 /// Ends processes; missing in small images of Debian.
@@ -25,10 +26,14 @@ pub(crate) const KILL: Program = Program { name: "kill", package: "procps" };
 /// What rendering needs.
 pub(crate) const FOR_RENDERING: &[Program] = &[BLENDER, FFMPEG, BUBBLEWRAP];
 
+/// What the tests on a real GPU need; its driver nobody can install for them.
+pub(crate) const FOR_GPUS: &[Program] =
+    &[BUBBLEWRAP, PYTHON, Program { name: "cc", package: "build-essential" }, KILL];
+
 /// What the tests need besides.
 pub(crate) const FOR_TESTS: &[Program] = &[
     Program { name: "cc", package: "build-essential" },
-    Program { name: "python3.11", package: "python3.11" },
+    PYTHON,
     Program { name: "systemd-analyze", package: "systemd" },
     Program { name: "mount", package: "mount" },
     Program { name: "ip", package: "iproute2" },
@@ -39,7 +44,8 @@ pub(crate) const FOR_TESTS: &[Program] = &[
 pub(crate) const FOR_BENCHMARKS: &[Program] = &[Program { name: "rsync", package: "rsync" }];
 
 /// The versions of Blender's Python module that the tests render with, besides Debian's Blender.
-const BPY_VERSIONS: [&str; 3] = ["4.2.23", "4.5.15", "5.0.1"];
+const BPY_VERSIONS: [&str; 3] = ["4.2.23", BPY_FOR_GPUS, "5.0.1"];
+const BPY_FOR_GPUS: &str = "4.5.15";
 /// What the module needs of the system and Debian's Blender does not bring along.
 const BPY_LIBRARY: Program = Program { name: "libSM.so.6", package: "libsm6" };
 /// Checkers of the Python that runs inside Blender.
@@ -78,11 +84,20 @@ pub(crate) fn programs(wanted: &[&Program]) -> anyhow::Result<()> {
 
 /// The Pythons with a bpy module, one per version, in `target/runtimes`.
 pub(crate) fn bpy_runtimes() -> anyhow::Result<()> {
+    bpy_runtimes_of(&BPY_VERSIONS)
+}
+
+/// The one that the tests render on GPUs with.
+pub(crate) fn bpy_for_gpus() -> anyhow::Result<()> {
+    bpy_runtimes_of(&[BPY_FOR_GPUS])
+}
+
+fn bpy_runtimes_of(versions: &[&str]) -> anyhow::Result<()> {
     if !output(Command::new("/sbin/ldconfig").arg("-p"))?.contains(BPY_LIBRARY.name) {
         println!("installing what the module needs: apt-get install {}", BPY_LIBRARY.package);
         install(&[BPY_LIBRARY.package])?;
     }
-    for version in BPY_VERSIONS {
+    for version in versions {
         let home = target().join("runtimes").join(format!("bpy-{version}"));
         if is_complete(&home) {
             continue;

@@ -1,6 +1,6 @@
 //! Every check, in the order in which they fail fastest.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::process::{cargo, root, run};
@@ -11,14 +11,21 @@ pub(crate) struct Test {
     /// Only formatting, lints and the tests that need no Blender
     #[arg(long)]
     quick: bool,
-    /// Only tests whose name contains this
-    #[arg(value_name = "NAME")]
+    /// Only tests whose name contains this; `gpu` stands for those that need a real NVIDIA GPU,
+    /// which are never run otherwise
+    #[arg(value_name = "NAME|gpu")]
     filter: Option<String>,
 }
+
+/// Tests in `tests/all/real_gpu.rs`.
+const ON_GPUS: &str = "real_gpu";
 
 impl Test {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let began = Instant::now();
+        if self.filter.as_deref() == Some("gpu") {
+            return on_gpus();
+        }
         let mut programs: Vec<&setup::Program> = setup::FOR_TESTS.iter().collect();
         if !self.quick {
             programs.extend(setup::FOR_RENDERING);
@@ -58,4 +65,27 @@ impl Test {
         command.args(&self.filter);
         command
     }
+}
+
+/// Runs the tests that need a GPU, one after the other, and shows what they print.
+fn on_gpus() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        has_gpu(),
+        "there is no NVIDIA GPU here: `nvidia-smi -L` lists none, and `cargo xtask test gpu` renders \
+         on one"
+    );
+    let programs: Vec<&setup::Program> = setup::FOR_GPUS.iter().collect();
+    setup::programs(&programs)?;
+    setup::bpy_for_gpus()?;
+    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let mut tests = cargo(&["test", "--package", "grange-tests", "--test", "all", ON_GPUS]);
+    tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
+    run(&mut tests)
+}
+
+fn has_gpu() -> bool {
+    let listed = Command::new("nvidia-smi").arg("-L").stderr(Stdio::null()).output();
+    listed.is_ok_and(|listed| {
+        listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("GPU ")
+    })
 }

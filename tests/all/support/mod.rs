@@ -25,14 +25,23 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// Waits until something is so, looking often; fails after a minute.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_within(60, what, look)
+}
+
+/// The same, with as many seconds of patience as it takes.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    seconds: u64,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "this never came: {what}");
+        assert!(began.elapsed() < Duration::from_secs(seconds), "this never came: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
