@@ -8,10 +8,13 @@ mod attempt;
 pub(crate) mod device;
 mod ending;
 mod event;
+mod giving_way;
 mod instance;
 mod lesson;
+mod memory;
 mod placing;
 mod sizing;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod tuning;

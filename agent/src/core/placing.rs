@@ -11,7 +11,8 @@ use super::attempt::{Attempt, Stage};
 use super::device::{Clock, Suspicion};
 use super::event::{InstanceId, RenderOrder, Start};
 use super::instance::{Activity, Instance, LastSign};
-use super::sizing::{Grant, LONG_FRAME_MS};
+use super::memory::Grant;
+use super::sizing::LONG_FRAME_MS;
 use super::{Command, Core, SceneState};
 
 impl Core {

@@ -460,7 +460,8 @@ fn what_ran_out_here_is_not_tried_again_until_the_coordinator_sends_it_again() {
     for _ in 0..25 {
         told.extend(story.reads(&[], 0));
     }
-    assert_eq!(told, ["give back task 2", "release x"]);
+    let failed = "task 1 failed: System is out of GPU memory";
+    assert_eq!(told, [failed, "give back task 2", "release x"]);
     story.after(expecting(assign(3, "x", "1"), 20_000));
     assert_eq!(story.after(Event::SceneReady(scene("x"))), ["start 2 for x"]);
 }
