@@ -4,9 +4,16 @@
 
 mod bare;
 mod dispatch;
+mod guesses;
+mod optimum;
+mod packing;
+mod placement;
 mod processes;
 mod return_path;
 mod scale;
+mod simulated;
+mod sweep;
+mod sweep_cpu;
 mod warm;
 
 use std::collections::BTreeMap;
@@ -26,6 +33,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("warm", warm::run),
     ("return-path", return_path::run),
     ("scale", scale::run),
+    ("placement", placement::run),
 ];
 
 #[derive(Parser)]

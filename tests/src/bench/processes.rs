@@ -1,5 +1,6 @@
 //! Daemons under measurement: started in a directory of their own, their CPU time read from /proc.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,7 +45,11 @@ impl Farm {
     }
 
     pub(crate) fn admin(&self) -> anyhow::Result<Identity> {
-        Ok(Identity::load(&self.home.path().join("coordinator/admin"))?)
+        Ok(Identity::load(&self.admin_dir())?)
+    }
+
+    pub(crate) fn admin_dir(&self) -> PathBuf {
+        self.home.path().join("coordinator/admin")
     }
 
     pub(crate) async fn client(&self) -> anyhow::Result<grange_client::Farm> {
@@ -60,7 +65,7 @@ impl Farm {
     ) -> anyhow::Result<()> {
         let client = self.client().await?;
         let config = self.home.path().join("agent.toml");
-        std::fs::write(&config, "blender = []\n")?;
+        fs::write(&config, "blender = []\n")?;
         for at in 0..count {
             let token = client.create_token(Role::Agent, Duration::from_secs(60)).await?;
             let agent = Command::new(program("grange-agent")?)
@@ -82,6 +87,46 @@ impl Farm {
         }
         client.close().await;
         Ok(())
+    }
+
+    /// One more agent, with what `configure` gives it, and waits until it is online.
+    pub(crate) async fn start_agent(
+        &mut self,
+        configure: impl FnOnce(&mut Command) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let client = self.client().await?;
+        let token = client.create_token(Role::Agent, Duration::from_secs(60)).await?;
+        let name = format!("agent-{}", self.agents.len());
+        let mut agent = Command::new(program("grange-agent")?);
+        agent
+            .args(["--log", "info", "--name", &name, "--state-dir"])
+            .arg(self.home.path().join(&name))
+            .env("GRANGE_JOIN", token.join)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(self.agents_log())?);
+        configure(&mut agent)?;
+        self.agents.push(agent.spawn()?);
+        let began = Instant::now();
+        while client.farm().await?.agents_online as usize != self.agents.len() {
+            let said = || fs::read_to_string(self.agents_log()).unwrap_or_default();
+            let patience = Duration::from_secs(60);
+            anyhow::ensure!(began.elapsed() < patience, "the agent does not come up:\n{}", said());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        client.close().await;
+        Ok(())
+    }
+
+    /// What the agent that was started last decided about its devices, line by line.
+    pub(crate) fn decisions(&self) -> anyhow::Result<Vec<String>> {
+        let log = fs::read_to_string(self.agents_log())?;
+        let of_devices = log.lines().filter_map(|line| Some(line.split_once(" device ")?.1));
+        Ok(of_devices.map(Into::into).collect())
+    }
+
+    fn agents_log(&self) -> PathBuf {
+        self.home.path().join("agent.log")
     }
 
     /// CPU seconds that the coordinator has used.
@@ -125,7 +170,7 @@ pub(crate) fn ended_children_cpu_s(pid: u32) -> anyhow::Result<f64> {
 
 /// The sum of two neighbouring fields of /proc/PID/stat, counted after the name; they are in ticks.
 fn two_fields_s(pid: u32, first: usize) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may contain anything, so count from its closing bracket.
     let fields: Vec<&str> =
         stat.rsplit(')').next().context("no stat")?.split_whitespace().collect();
@@ -149,7 +194,7 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
 /// A directory on a real disk: beside the build, because /tmp may be memory.
 pub(crate) fn disk() -> anyhow::Result<PathBuf> {
     let dir = std::env::current_exe()?.with_file_name("bench");
-    std::fs::create_dir_all(&dir)?;
+    fs::create_dir_all(&dir)?;
     Ok(dir)
 }
 

@@ -139,7 +139,8 @@ fn grange(scene: &Path, out: &Path, instances: &str) -> anyhow::Result<f64> {
     start.context("no task ran")
 }
 
-fn sample_scene(home: &Path) -> anyhow::Result<PathBuf> {
+/// The scene of `examples/turntable.py`, in `home`.
+pub(super) fn sample_scene(home: &Path) -> anyhow::Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/turntable.py");
     let scene = home.join("turntable.blend");
     let mut command = Command::new("blender");
