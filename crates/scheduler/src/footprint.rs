@@ -160,7 +160,10 @@ impl Peak {
             0 => 0,
             mib => (mib / 100 * RAISE_PERCENT).max(mib.saturating_add(RAISE_MIB)),
         };
-        // What was less than others took teaches nothing: `mib` knows better.
+        // What was less than others took teaches nothing.
+        if had.device_mib < self.seen.device_mib {
+            return;
+        }
         let raised = Memory { device_mib: raise(had.device_mib), ram_mib: had.ram_mib };
         self.raised = self.raised.max(raised);
         self.ran_out = self.ran_out.saturating_add(1);
