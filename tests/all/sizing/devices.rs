@@ -115,7 +115,7 @@ fn a_gpu_that_falls_off_the_bus_is_named_and_the_others_finish_the_job() {
     let mut farm = Farm::new();
     farm.start_agent_on(&gpus, "host", &["--instances", "1"]);
     farm.wait_for_agents(1);
-    let job = farm.submit_fake(&FakeJob::new("memory_mib = 64\nframe_ms = 300", 30));
+    let job = farm.submit_fake(&FakeJob::new("memory_mib = 64\nframe_ms = 300", 20));
     eventually("both GPUs render", || {
         ["GPU-0", "GPU-1"].iter().all(|uuid| !gpus.allocated_mib(uuid).is_empty()).then_some(())
     });
@@ -125,7 +125,7 @@ fn a_gpu_that_falls_off_the_bus_is_named_and_the_others_finish_the_job() {
         (farm.device_states()[1]["problem"] == problem).then_some(())
     });
     let detail = farm.wait_for_state(job, "completed");
-    assert_eq!(detail["job"]["progress"]["outputs"], 30);
+    assert_eq!(detail["job"]["progress"]["outputs"], 20);
     let failures = failures(&detail);
     // One that had begun, and one more while the driver was asked.
     assert!(failures.len() <= 2, "{failures:?}");

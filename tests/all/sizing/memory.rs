@@ -96,7 +96,7 @@ fn the_youngest_gives_way_to_others_and_comes_back_when_they_leave() {
     let farm = farm_on(&gpus, &[]);
     // Two fit, and two bring nearly twice as much as one.
     let scene = "memory_mib = 3000\nframe_ms = 400\ngpu_share = 0.1";
-    let job = farm.submit_fake(&FakeJob::in_one_attempt(scene, 70));
+    let job = farm.submit_fake(&FakeJob::in_one_attempt(scene, 50));
     let pids = |gpus: &FakeGpus| -> Vec<u32> {
         gpus.world().allocations().iter().map(|own| own.pid).collect()
     };
@@ -109,8 +109,14 @@ fn the_youngest_gives_way_to_others_and_comes_back_when_they_leave() {
     let before = rendered();
     eventually("both have rendered a frame", || (rendered() >= before + 4).then_some(()));
     gpus.foreign_process(0, 777, 2_100);
-    eventually("the youngest gives way", || (pids(&gpus) == [two[0]]).then_some(()));
-    assert!(farm.said("host").contains("the youngest instance gives way"));
+    // The youngest, unless one is idle just then.
+    let left = eventually("one gives way", || {
+        let pids = pids(&gpus);
+        (pids.len() == 1 && two.contains(&pids[0])).then_some(pids[0])
+    });
+    let said = farm.said("host");
+    let youngest = left == two[0] && said.contains("the youngest instance gives way");
+    assert!(youngest || said.contains("an idle instance gives way"), "{said}");
     let told = farm.device_states().swap_remove(0);
     assert_eq!(told["others_mib"], 2_100);
     gpus.end_foreign_process(777);
@@ -118,7 +124,7 @@ fn the_youngest_gives_way_to_others_and_comes_back_when_they_leave() {
     let detail = farm.wait_for_state(job, "completed");
     assert_eq!(failures(&detail), [""; 0]);
     assert_eq!(failed_attempts(&farm, job), 0, "to give way is no failure");
-    assert_eq!(farm.outputs(job), frames(70));
+    assert_eq!(farm.outputs(job), frames(50));
 }
 
 /// When a process began, in ticks since the machine did.
