@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// If it comes here again, it is because the coordinator knows better.
-    pub(super) fn forget_lessons_for(&mut self, lease: LeaseId) {
+    fn forget_lessons_for(&mut self, lease: LeaseId) {
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let at = usize::from(attempt.assignment.device);
         if let (Some(scene), Some(device)) = (attempt.assignment.manifest, self.devices.get_mut(at))

@@ -103,15 +103,11 @@ impl Core {
         let to_come = usize::from(book.count()).saturating_sub(live);
         let free = self.free(instance.device);
         let own = instance.takes();
-        let room = |free: u32, own: u32, each: u32| {
-            u64::from(free) + u64::from(own) >= u64::from(each) * to_come as u64
-        };
         let fits_beside = |kept_mib: u32, free: u32, own: u32, each: u32| {
             u64::from(free) + u64::from(own)
                 >= u64::from(kept_mib) + u64::from(each) * to_come as u64
         };
-        let good = room(free.device_mib, own.device_mib, plain.device_mib)
-            && fits_beside(kept.device_mib, free.device_mib, own.device_mib, plain.device_mib)
+        let good = fits_beside(kept.device_mib, free.device_mib, own.device_mib, plain.device_mib)
             && fits_beside(kept.ram_mib, free.ram_mib, own.ram_mib, plain.ram_mib);
         good.then_some(kept)
     }
