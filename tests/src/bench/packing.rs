@@ -3,8 +3,8 @@
 //! The farm is simulated ([`super::simulated`]): hosts with four equal GPUs of 8 to 80 GiB, 64 jobs
 //! of 1 to 70 GiB per frame, half of them below 4.5, whose footprints were measured before, and more
 //! frames than fit. Agents ask for 16 instances per GPU and take nothing ahead. The *coarse* load has
-//! no scene below 4 GiB that could fill a gap. When the farm has been full for a while, the
-//! memory that the core has set aside, margins included, is compared with a bound from above
+//! no scene below 4 GiB that could fill a gap. When the farm has been full for a while, the memory
+//! that the core has set aside, margins included, is compared with a bound from above
 //! ([`super::optimum`]) several times, half a minute apart.
 
 use super::optimum::Frames;
@@ -16,8 +16,8 @@ const SCENES: usize = 64;
 /// Of each job, more than are rendered.
 const FRAMES: i32 = 5_000;
 const SEED: u64 = 7;
-const WARM_UP_MS: u64 = 400_000;
-const LOOKS: usize = 9;
+const WARM_UP_MS: u64 = 300_000;
+const LOOKS: usize = 7;
 const BETWEEN_LOOKS_MS: u64 = 30_000;
 
 /// Loads, and the smallest scene of each in GiB.

@@ -19,10 +19,12 @@ use super::{Figures, median, warm};
 
 const ROUNDS: usize = 3;
 const SETTINGS: [&str; 3] = ["1", "2", "auto"];
-/// Pixels, samples.
-const SCENES: [(&str, &str, &str); 3] =
-    [("small", "160x90", "4"), ("medium", "240x135", "8"), ("large", "320x180", "12")];
-const FRAMES: &str = "1-20";
+/// Pixels, samples, frames: more of those that take little.
+const SCENES: [(&str, &str, &str, &str); 3] = [
+    ("small", "160x90", "4", "1-72"),
+    ("medium", "240x135", "8", "1-40"),
+    ("large", "320x180", "12", "1-24"),
+];
 const GROUP: usize = 2;
 
 pub(super) fn run() -> anyhow::Result<Figures> {
@@ -33,13 +35,17 @@ async fn measure() -> anyhow::Result<Figures> {
     let home = TempDir::new_in(disk()?)?;
     let scene = warm::sample_scene(home.path())?;
     let mut figures = Figures::new();
-    for (name, resolution, samples) in SCENES {
+    for (name, resolution, samples, frames) in SCENES {
         let mut rounds: Vec<Vec<Speed>> = Vec::new();
         for _ in 0..ROUNDS {
             let mut round = Vec::new();
             for instances in SETTINGS {
-                let asked = ["--resolution", resolution, "--samples", samples];
-                round.push(render(&scene, &asked, instances).await?);
+                let asked = ["--resolution", resolution, "--samples", samples, "-f", frames];
+                let (speed, decided) = render(&scene, &asked, instances).await?;
+                round.push(speed);
+                if instances == "auto" {
+                    println!("sweep_cpu_{name}_auto decided:\n{}", decided.join("\n"));
+                }
             }
             rounds.push(round);
         }
@@ -62,7 +68,11 @@ async fn measure() -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-async fn render(scene: &Path, asked: &[&str], instances: &str) -> anyhow::Result<Speed> {
+async fn render(
+    scene: &Path,
+    asked: &[&str],
+    instances: &str,
+) -> anyhow::Result<(Speed, Vec<String>)> {
     let mut farm = Farm::start()?;
     farm.start_agent(|agent| {
         agent.args(["--engines", "cycles", "--instances", instances, "--blender"]);
@@ -74,13 +84,13 @@ async fn render(scene: &Path, asked: &[&str], instances: &str) -> anyhow::Result
     let began = Instant::now();
     let mut submit = Command::new(program("grange")?);
     submit.arg("--identity").arg(farm.admin_dir()).args(["submit", "--json", "--no-preview"]);
-    submit.args(["--device", "cpu", "-f", FRAMES]).args(asked).arg(scene);
+    submit.args(["--device", "cpu"]).args(asked).arg(scene);
     let told = submit.stderr(Stdio::inherit()).output()?;
     let told: serde_json::Value = serde_json::from_slice(&told.stdout)?;
     let job = told["job"].as_u64().context("no job was told")?;
     let committed_s = watch(&client, JobId(u32::try_from(job)?), began).await?;
     client.close().await;
-    Speed::of(&committed_s, GROUP)
+    Ok((Speed::of(&committed_s, GROUP)?, farm.decisions()?))
 }
 
 /// The one that `blender` starts.
