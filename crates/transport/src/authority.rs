@@ -1,5 +1,6 @@
 //! The farm's certificate authority: it lives with the coordinator and signs every identity.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use grange_protocol::client::Role;
@@ -11,11 +12,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::identity::{FarmAddress, Identity, IdentityError, Peer, pem, write_private};
+use crate::tls;
 
 const CA_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca-key.pem";
@@ -62,6 +66,16 @@ impl Authority {
         BlobHash::of(&self.certificate)
     }
 
+    /// The hash by which connect strings pin this authority: SHA-256, which every language has.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.certificate).into()
+    }
+
+    /// The certificate as a file that TLS libraries take.
+    pub fn pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate)
+    }
+
     /// Signs a newcomer's request. Only the key is taken from it: name, id and role are ours.
     pub fn sign(&self, csr: &[u8], peer: &Peer) -> Result<CertificateDer<'static>, IdentityError> {
         let csr = CertificateSigningRequestDer::from(csr);
@@ -87,6 +101,30 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).map_err(crypto)?.der().clone();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Identity::new(self.certificate.clone(), certificate, key, farm)
+    }
+}
+
+impl Authority {
+    /// Serves HTTPS under the coordinator's own name and these names and addresses, with a key
+    /// made anew at every start.
+    pub fn https(&self, hosts: &BTreeSet<String>) -> Result<ServerConfig, IdentityError> {
+        let key = KeyPair::generate().map_err(crypto)?;
+        let mut params = dated(COORDINATOR_NAME);
+        params.subject_alt_names = vec![SanType::DnsName(ia5(COORDINATOR_NAME)?)];
+        for host in hosts {
+            params.subject_alt_names.push(match host.parse() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName(ia5(host)?),
+            });
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // Strict verifiers, such as Python's since 3.13, want it.
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(crypto)?.der().clone();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        tls::https(vec![certificate, self.certificate.clone()], key.into())
+            .map_err(|error| IdentityError::Crypto(error.to_string()))
     }
 }
 

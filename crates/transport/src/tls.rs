@@ -1,4 +1,4 @@
-//! rustls, set up once for each of the three ways to meet: serve, connect, join.
+//! rustls, set up once for each of the four ways to meet: serve, connect, join, serve the web.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::identity::Identity;
 
@@ -43,6 +43,19 @@ pub(crate) fn server(identity: &Identity) -> Result<QuicServerConfig, Error> {
     config.alpn_protocols = vec![ALPN_FARM.to_vec(), ALPN_JOIN.to_vec()];
     config.max_early_data_size = 0;
     QuicServerConfig::try_from(config).map_err(|error| Error::General(error.to_string()))
+}
+
+/// Serves HTTPS to clients that show a token and no certificate.
+pub(crate) fn https(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<rustls::ServerConfig, Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Connects as a member.
