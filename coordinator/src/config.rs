@@ -10,7 +10,7 @@ use grange_scheduler::Timing;
 use serde::{Deserialize, Serialize};
 
 pub const DEFAULT_FILE: &str = "/etc/grange/coordinator.toml";
-/// UDP.
+/// UDP for the farm, TCP for the HTTP API.
 pub const DEFAULT_PORT: u16 = 4747;
 
 /// The coordinator of a Grange render farm: it holds the job graph, hands tasks to agents, keeps
@@ -24,7 +24,10 @@ pub struct Settings {
     /// The UDP address to listen on [default: [::]:4747, every interface]
     #[arg(long, env = "GRANGE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// What to write into join strings, the addresses by which others reach this host [default: its
+    /// The TCP address of the HTTP API, or `off` for none [default: like `listen`]
+    #[arg(long, env = "GRANGE_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<String>,
+    /// What to write into join strings and connect strings, the addresses by which others reach this host [default: its
     /// name and its own address]
     #[arg(long, env = "GRANGE_ADVERTISE", value_name = "HOST:PORT", value_delimiter = ',')]
     pub advertise: Option<Vec<String>>,
@@ -45,10 +48,20 @@ pub struct Settings {
 pub struct Config {
     pub farm: Label,
     pub listen: SocketAddr,
+    pub http_listen: HttpListen,
     pub advertise: Option<Vec<String>>,
     pub state_dir: PathBuf,
     pub timing: Timing,
     pub log: String,
+}
+
+/// Where the HTTP API is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpListen {
+    /// On TCP where the farm listens on UDP.
+    LikeFarm,
+    At(SocketAddr),
+    Off,
 }
 
 impl Settings {
@@ -60,6 +73,7 @@ impl Settings {
         Ok(Config {
             farm: farm.parse().with_context(|| format!("the farm cannot be called `{farm}`"))?,
             listen: merged.listen.unwrap_or_else(|| SocketAddr::from(([0; 16], DEFAULT_PORT))),
+            http_listen: http_listen(merged.http_listen.as_deref())?,
             advertise: merged.advertise.map(|list| checked_addresses(&list)).transpose()?,
             state_dir: merged
                 .state_dir
@@ -71,6 +85,16 @@ impl Settings {
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
     }
+}
+
+fn http_listen(setting: Option<&str>) -> anyhow::Result<HttpListen> {
+    Ok(match setting {
+        None => HttpListen::LikeFarm,
+        Some("off") => HttpListen::Off,
+        Some(address) => HttpListen::At(address.parse().ok().with_context(|| {
+            format!("`{address}` in `http_listen` is neither ADDRESS:PORT nor `off`")
+        })?),
+    })
 }
 
 fn checked_addresses(list: &[String]) -> anyhow::Result<Vec<String>> {

@@ -28,6 +28,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let farm = config.farm.clone();
     let server = Server::bind(config).await?;
     tracing::info!("farm {farm} listens on {}", server.local_addr());
+    match server.http_addr() {
+        Some(address) => tracing::info!("the HTTP API listens on {address}"),
+        None => tracing::info!("the HTTP API is off"),
+    }
     tracing::info!("admin identity: {}", server.admin_identity().display());
     notify::ready(&format!("farm {farm} on {}", server.local_addr()));
     let last_beat = AtomicU64::new(0);

@@ -1,8 +1,8 @@
 //! The coordinator: the shell around the scheduler's pure core.
 //!
 //! One loop owns the core and the journal ([`farm`]); every connection is a session of its own
-//! ([`session`]) that talks to the loop by messages. Decisions are the scheduler's, SQL is the
-//! journal's, bytes on the wire are the transport's.
+//! ([`session`]) that talks to the loop by messages; the HTTP API ([`http`]) says the same in JSON.
+//! Decisions are the scheduler's, SQL is the journal's, bytes on the wire are the transport's.
 //!
 //! ```no_run
 //! # async fn example(config: grange_coordinator::Config) -> anyhow::Result<()> {
@@ -15,11 +15,13 @@
 pub mod config;
 pub mod daemon;
 mod farm;
+mod http;
 mod journal;
 mod rate;
 mod server;
 mod session;
 mod views;
+mod watching;
 
-pub use config::{Config, Settings};
+pub use config::{Config, HttpListen, Settings};
 pub use server::Server;

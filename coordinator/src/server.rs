@@ -1,5 +1,6 @@
 //! The daemon as a value: bind, serve, shut down.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, host_name};
 use crate::farm::{Farm, FarmHandle};
+use crate::http::{Serving, Web};
 use crate::journal::{Journal, Sqlite};
 use crate::session::{self, Shared};
 
@@ -30,6 +32,7 @@ const TRANSFERS: usize = 64;
 pub struct Server {
     farm: FarmHandle,
     listener: Listener,
+    web: Option<Serving>,
     local_addr: SocketAddr,
     admin: PathBuf,
     accepting: JoinHandle<()>,
@@ -54,6 +57,7 @@ impl Server {
             .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
         let listener = Listener::bind(config.listen, &own)?;
         let local_addr = listener.local_addr().context("the socket has no address")?;
+        let web = Web::bind(config.http_listen, local_addr).await?;
         let farm = Farm::start(config.farm.clone(), state, Box::new(journal), config.timing);
         let admin = state_dir.join("admin");
         let address = FarmAddress {
@@ -62,6 +66,8 @@ impl Server {
         };
         ensure_admin(&farm, &authority, &admin, address).await?;
         let addresses = config.advertise.clone().unwrap_or_else(|| advertised(local_addr));
+        let http_addresses = web.as_ref().map(|web| web.addresses(&addresses, local_addr));
+        let hosts = hosts(&addresses, local_addr);
         let shared = Arc::new(Shared {
             farm: farm.clone(),
             store,
@@ -69,14 +75,21 @@ impl Server {
             authority,
             name: config.farm,
             addresses,
+            http_addresses,
             transfers: Semaphore::new(TRANSFERS),
         });
+        let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(accept(shared, listener.clone()));
-        Ok(Self { farm, listener, local_addr, admin, accepting, _lock: lock })
+        Ok(Self { farm, listener, web, local_addr, admin, accepting, _lock: lock })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where the HTTP API listens, if there is one.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.web.as_ref().map(Serving::local_addr)
     }
 
     /// The directory of the admin identity of this host.
@@ -89,11 +102,14 @@ impl Server {
         self.farm.heartbeats()
     }
 
-    /// Stops listening, writes a snapshot, says goodbye. Agents go on rendering and come back.
+    /// Writes a snapshot, stops listening, says goodbye. Agents go on rendering and come back.
     pub async fn shutdown(self) {
         self.farm.stop().await;
         self.listener.close();
         self.accepting.abort();
+        if let Some(web) = self.web {
+            web.shutdown().await;
+        }
         self.listener.wait_idle().await;
     }
 }
@@ -160,6 +176,19 @@ fn reachable(local: SocketAddr) -> SocketAddr {
         IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, local.port()).into(),
         _ => local,
     }
+}
+
+/// By which names and addresses clients of the HTTP API may call this host.
+fn hosts(addresses: &[String], local: SocketAddr) -> BTreeSet<String> {
+    let advertised = addresses.iter().filter_map(|address| address.rsplit_once(':'));
+    let mut hosts: BTreeSet<String> =
+        advertised.map(|(host, _)| host.trim_matches(['[', ']']).to_owned()).collect();
+    hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    hosts.insert(host_name());
+    if !local.ip().is_unspecified() {
+        hosts.insert(local.ip().to_string());
+    }
+    hosts
 }
 
 /// Where others probably reach it: by the host's name, and by the address that faces the network.

@@ -1,5 +1,6 @@
 //! What people see of the farm, made from the core and from what agents say.
 
+use grange_protocol::client::ApiTokenView;
 use grange_protocol::footprint::Decision;
 use grange_protocol::view::{
     AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobDetail,
@@ -71,6 +72,24 @@ impl Farm {
                 self.task_view(TaskRef { job: id, step, task: TaskIndex(task) })
             })
             .collect()
+    }
+
+    /// So many tasks of a job from a place on, in their order; `None` for a job that is not there.
+    pub(crate) fn task_page(
+        &self,
+        id: JobId,
+        from: (StepIndex, TaskIndex),
+        limit: usize,
+    ) -> Option<Vec<TaskView>> {
+        let job = self.core.state().jobs.get(&id)?;
+        let steps = job.step_indices().skip_while(|step| *step < from.0);
+        let tasks = steps.flat_map(|step| {
+            let first = if step == from.0 { from.1.0 } else { 0 };
+            let count = job.spec.step(step).map_or(0, |spec| spec.work.task_count());
+            let last = u32::try_from(count).unwrap_or(u32::MAX);
+            (first..last).map(move |task| TaskRef { job: id, step, task: TaskIndex(task) })
+        });
+        Some(tasks.take(limit).filter_map(|task| self.task_view(task)).collect())
     }
 
     pub(crate) fn task_view(&self, task: TaskRef) -> Option<TaskView> {
@@ -175,6 +194,20 @@ impl Farm {
             link.decisions.iter().map(view).collect::<Vec<_>>()
         };
         self.links.iter().flat_map(of_agent).collect()
+    }
+
+    pub(crate) fn api_token_views(&self) -> Vec<ApiTokenView> {
+        let now = self.now();
+        let tokens = self.core.state().api_tokens.values();
+        tokens
+            .filter(|token| token.expires_at > now)
+            .map(|token| ApiTokenView {
+                name: token.name.clone(),
+                role: token.role,
+                created_at: token.created_at,
+                expires_at: token.expires_at,
+            })
+            .collect()
     }
 
     pub(crate) fn agent_name(&self, id: AgentId) -> grange_protocol::shot::Label {

@@ -9,6 +9,7 @@ mod faults;
 mod gpu;
 mod graph;
 mod hostile;
+mod http;
 mod mistakes;
 mod multi_host;
 mod outputs;

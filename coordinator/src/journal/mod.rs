@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use grange_protocol::client::{LogsQuery, OutputsQuery, Page};
 use grange_protocol::view::OutputView;
-use grange_protocol::{AgentId, Millis, TaskRef};
+use grange_protocol::{AgentId, JobId, Millis, OutputName, Refusal, RefusalCode, TaskRef};
 use grange_scheduler::{Recorded, State};
 
 pub(crate) use sqlite::Sqlite;
@@ -37,6 +37,8 @@ pub(crate) trait Journal: Send {
 /// Reads.
 pub(crate) trait Archive: Send + Sync {
     fn outputs(&self, query: OutputsQuery) -> Answer<'_, Page<OutputView>>;
+    /// A job's output by its name.
+    fn output(&self, job: JobId, name: OutputName) -> Answer<'_, Option<OutputView>>;
     fn logs(&self, query: LogsQuery) -> Answer<'_, Page<LogRow>>;
 }
 
@@ -77,4 +79,11 @@ pub(crate) enum JournalError {
     Older(i64),
     #[error("SQLite {0} is too old to be trusted with a journal: 3.51.3 is the first that can be")]
     OldSqlite(String),
+}
+
+impl JournalError {
+    /// For whoever asked something of the journal.
+    pub(crate) fn refusal(&self) -> Refusal {
+        Refusal::new(RefusalCode::NotNow, self.to_string())
+    }
 }

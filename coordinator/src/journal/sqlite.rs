@@ -10,7 +10,9 @@ use grange_protocol::codec;
 use grange_protocol::file::{Blob, Output, OutputRole};
 use grange_protocol::limits::PAGE_ROWS_MAX;
 use grange_protocol::view::OutputView;
-use grange_protocol::{AgentId, BlobHash, JobId, Millis, StepIndex, TaskIndex, TaskRef};
+use grange_protocol::{
+    AgentId, BlobHash, JobId, Millis, OutputName, StepIndex, TaskIndex, TaskRef,
+};
 use grange_scheduler::{Fact, Recorded, State};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -37,6 +39,7 @@ create table if not exists outputs (
     name text not null, role integer not null, frame integer not null, hash blob not null, len integer not null
 ) strict;
 create index if not exists outputs_of_job on outputs (job, cursor);
+create index if not exists outputs_by_name on outputs (job, name);
 create table if not exists logs (
     cursor integer primary key autoincrement, job integer not null, step integer not null,
     task integer not null, agent blob not null, failed integer not null, at integer not null,
@@ -169,6 +172,20 @@ impl Archive for SqliteArchive {
             let full = rows.len() == PAGE_ROWS_MAX as usize;
             let next = rows.last().filter(|_| full).map(|row| row.cursor);
             Ok(Page { rows, next })
+        })
+    }
+
+    fn output(&self, job: JobId, name: OutputName) -> Answer<'_, Option<OutputView>> {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "select cursor, step, task, name, role, frame, hash, len from outputs \
+                 where job = ? and name = ?",
+            )
+            .bind(i64::from(job.0))
+            .bind(name.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+            row.as_ref().map(output_view).transpose()
         })
     }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use grange_protocol::client::{
-    JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role,
+    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role,
 };
+use grange_protocol::connect::ConnectString;
 use grange_protocol::job::Work;
 use grange_protocol::join::JoinString;
 use grange_protocol::limits::{MANIFEST_ENTRIES_MAX, MANIFEST_MAX};
@@ -13,24 +14,34 @@ use grange_protocol::view::LogView;
 use grange_protocol::{
     BlobHash, JobId, JobSpec, Manifest, Refusal, RefusalCode, Submission, codec,
 };
-use grange_scheduler::{Answer, Event, TokenHash};
+use grange_scheduler::{Answer, Event, Once, TokenHash};
 use grange_store::Store;
-use grange_transport::Peer;
 use tokio::task::spawn_blocking;
 
-use super::watch::unknown_job_response;
-use super::{Shared, forbidden, stopping};
+use super::{Shared, forbidden, stopping, unknown_job};
 
+/// A token of the HTTP API lives at least and at most so long, in seconds.
+const API_TOKEN_TTL_S: std::ops::RangeInclusive<u32> = 10..=3_653 * 24 * 3600;
 /// A join token lives at least and at most so long, in seconds.
 const TOKEN_TTL_S: std::ops::RangeInclusive<u32> = 10..=7 * 24 * 3600;
 
-pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) -> Response {
-    if !may(peer.role, &request) {
-        return Response::Refused(forbidden(peer.role));
+pub(crate) async fn answer(
+    shared: &Arc<Shared>,
+    role: Role,
+    name: &Label,
+    request: Request,
+) -> Response {
+    if !may(role, &request) {
+        return Response::Refused(forbidden(role));
     }
     let response = match request {
         Request::MissingBlobs(hashes) => missing_blobs(shared, hashes).await,
-        Request::Submit(submission) => submit(shared, peer.name.clone(), *submission).await,
+        Request::Submit(submission) => {
+            Some(match submit(shared, name.clone(), *submission, None).await {
+                Ok(job) => Response::Submitted(job),
+                Err(refusal) => Response::Refused(refusal),
+            })
+        }
         Request::Jobs => shared.farm.look(|farm| Response::Jobs(farm.job_views())).await.ok(),
         Request::Job(job) => job_detail(shared, job).await,
         Request::Act { job, action } => act(shared, job, action).await,
@@ -44,6 +55,17 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) 
         Request::Decisions => {
             shared.farm.look(|farm| Response::Decisions(farm.decision_views())).await.ok()
         }
+        Request::CreateApiToken { name, role, ttl_s } => {
+            create_api_token(shared, name, role, ttl_s).await
+        }
+        Request::ApiTokens => {
+            shared.farm.look(|farm| Response::ApiTokens(farm.api_token_views())).await.ok()
+        }
+        Request::RevokeApiToken(name) => {
+            let revoked =
+                shared.farm.ask(move |request| Event::RevokeApiToken { request, name }).await;
+            revoked.ok().map(done)
+        }
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
     };
     response.unwrap_or_else(|| Response::Refused(stopping()))
@@ -52,7 +74,13 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request) 
 fn may(role: Role, request: &Request) -> bool {
     match role {
         Role::Admin => true,
-        Role::Submitter => !matches!(request, Request::CreateToken { .. }),
+        Role::Submitter => !matches!(
+            request,
+            Request::CreateToken { .. }
+                | Request::CreateApiToken { .. }
+                | Request::ApiTokens
+                | Request::RevokeApiToken(_)
+        ),
         // A video's agent asks for the frames.
         Role::Agent => matches!(request, Request::Outputs(_)),
     }
@@ -66,27 +94,26 @@ async fn missing_blobs(shared: &Shared, hashes: Vec<BlobHash>) -> Option<Respons
     spawn_blocking(move || Response::MissingBlobs(store.missing(hashes))).await.ok()
 }
 
-async fn submit(shared: &Shared, submitter: Label, submission: Submission) -> Option<Response> {
+pub(crate) async fn submit(
+    shared: &Shared,
+    submitter: Label,
+    submission: Submission,
+    once: Option<Once>,
+) -> Result<JobId, Refusal> {
     let queue_anyway = submission.queue_anyway;
-    let spec = match submission.plan() {
-        Ok(spec) => spec,
-        Err(problem) => return Some(invalid(&problem)),
-    };
+    let spec = submission.plan().map_err(|why| Refusal::new(RefusalCode::Invalid, why))?;
     let store = shared.store.clone();
-    let checked = spawn_blocking(move || check_files(&store, &spec).map(|()| spec)).await.ok()?;
-    let spec = match checked {
-        Ok(spec) => Box::new(spec),
-        Err(refusal) => return Some(Response::Refused(refusal)),
-    };
+    let checked = spawn_blocking(move || check_files(&store, &spec).map(|()| spec)).await;
+    let spec = Box::new(checked.map_err(|_| stopping())??);
     let answer = shared
         .farm
-        .ask(move |request| Event::Submit { request, submitter, spec, queue_anyway })
+        .ask(move |request| Event::Submit { request, submitter, spec, queue_anyway, once })
         .await;
-    Some(match answer.ok()? {
-        Answer::Submitted(job) => Response::Submitted(job),
-        Answer::Refused(refusal) => Response::Refused(refusal),
-        other => invalid(&format!("unexpected answer {other:?}")),
-    })
+    match answer.map_err(|_| stopping())? {
+        Answer::Submitted(job) => Ok(job),
+        Answer::Refused(refusal) => Err(refusal),
+        other => Err(Refusal::new(RefusalCode::Invalid, format!("unexpected answer {other:?}"))),
+    }
 }
 
 /// Every file that the job names must be there before the job is.
@@ -126,11 +153,7 @@ async fn job_detail(shared: &Shared, job: JobId) -> Option<Response> {
 }
 
 async fn act(shared: &Shared, job: JobId, action: JobAction) -> Option<Response> {
-    let answer = shared.farm.ask(move |request| Event::Act { request, job, action }).await.ok()?;
-    Some(match answer {
-        Answer::Refused(refusal) => Response::Refused(refusal),
-        _ => Response::Done,
-    })
+    shared.farm.ask(move |request| Event::Act { request, job, action }).await.ok().map(done)
 }
 
 async fn outputs(shared: &Shared, query: OutputsQuery) -> Option<Response> {
@@ -139,7 +162,7 @@ async fn outputs(shared: &Shared, query: OutputsQuery) -> Option<Response> {
     }
     Some(match shared.archive.outputs(query).await {
         Ok(page) => Response::Outputs(page),
-        Err(error) => not_now(&error.to_string()),
+        Err(error) => Response::Refused(error.refusal()),
     })
 }
 
@@ -149,7 +172,7 @@ async fn logs(shared: &Shared, query: LogsQuery) -> Option<Response> {
     }
     let page = match shared.archive.logs(query).await {
         Ok(page) => page,
-        Err(error) => return Some(not_now(&error.to_string())),
+        Err(error) => return Some(Response::Refused(error.refusal())),
     };
     let named = shared.farm.look(move |farm| {
         let rows = page
@@ -197,6 +220,38 @@ async fn create_token(shared: &Shared, role: Role, ttl_s: u32) -> Option<Respons
     Some(Response::Token(JoinToken { join: join.to_string(), role, expires_at }))
 }
 
+async fn create_api_token(
+    shared: &Shared,
+    name: Label,
+    role: Role,
+    ttl_s: u32,
+) -> Option<Response> {
+    let Some(addresses) = shared.http_addresses.clone() else {
+        return Some(invalid("this farm has no HTTP API: its coordinator's `http_listen` is off"));
+    };
+    if !API_TOKEN_TTL_S.contains(&ttl_s) {
+        return Some(invalid("a token of the HTTP API lives from 10 seconds to 10 years"));
+    }
+    let mut secret = [0; 16];
+    if let Err(error) = getrandom::fill(&mut secret) {
+        return Some(not_now(&format!("no random numbers: {error}")));
+    }
+    let now = shared.farm.look(|farm| farm.now()).await.ok()?;
+    let (token, expires_at) = (TokenHash::of(&secret), now + u64::from(ttl_s) * 1000);
+    let of = name.clone();
+    let made = shared
+        .farm
+        .ask(move |request| Event::CreateApiToken { request, token, name: of, role, expires_at })
+        .await
+        .ok()?;
+    if let Answer::Refused(refusal) = made {
+        return Some(Response::Refused(refusal));
+    }
+    let ca = shared.authority.sha256();
+    let connect = ConnectString { addresses, token: secret, ca }.to_string();
+    Some(Response::ApiToken(ApiToken { connect, name, role, expires_at }))
+}
+
 async fn unknown(shared: &Shared, job: JobId) -> Option<Response> {
     let known = shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job)).await;
     match known {
@@ -204,6 +259,17 @@ async fn unknown(shared: &Shared, job: JobId) -> Option<Response> {
         Ok(false) => Some(unknown_job_response(job)),
         Err(_) => Some(Response::Refused(stopping())),
     }
+}
+
+fn done(answer: Answer) -> Response {
+    match answer {
+        Answer::Refused(refusal) => Response::Refused(refusal),
+        _ => Response::Done,
+    }
+}
+
+fn unknown_job_response(job: JobId) -> Response {
+    Response::Refused(unknown_job(job))
 }
 
 fn invalid(message: &str) -> Response {

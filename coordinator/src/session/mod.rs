@@ -1,7 +1,7 @@
 //! One connection: who it is, and which of its streams may do what.
 
 mod agent;
-mod calls;
+pub(crate) mod calls;
 mod files;
 mod newcomer;
 mod watch;
@@ -13,7 +13,7 @@ use grange_protocol::file::{GetReply, PutBlob, PutDone, PutOutput, PutReply};
 use grange_protocol::limits::FRAME_MAX;
 use grange_protocol::stream::Open;
 use grange_protocol::view::WatchEvent;
-use grange_protocol::{Refusal, RefusalCode};
+use grange_protocol::{JobId, Refusal, RefusalCode};
 use grange_store::Store;
 use grange_transport::endpoint::{Accepted, Knock};
 use grange_transport::{
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) name: grange_protocol::shot::Label,
     /// What join strings say.
     pub(crate) addresses: Vec<String>,
+    /// What connect strings say; `None` where there is no HTTP API.
+    pub(crate) http_addresses: Option<Vec<String>>,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
 }
@@ -112,7 +114,7 @@ async fn serve_stream(
             files::put_blob(shared, put, send, recv).await
         }
         (Open::Call(request), _) => {
-            let response = calls::answer(shared, peer, *request).await;
+            let response = calls::answer(shared, peer.role, &peer.name, *request).await;
             reply(send, &response).await
         }
         (Open::Watch(request), Role::Admin | Role::Submitter) => {
@@ -148,6 +150,13 @@ pub(crate) fn forbidden(role: Role) -> Refusal {
     Refusal::new(
         RefusalCode::Forbidden,
         format!("your role ({role}) does not allow this: ask the farm's admin"),
+    )
+}
+
+pub(crate) fn unknown_job(job: JobId) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("there is no job {job}: `grange jobs` lists the jobs of this farm"),
     )
 }
 

@@ -9,7 +9,7 @@ use grange_agent::sandbox::Mode;
 use grange_client::request::Cameras;
 use grange_protocol::client::Role;
 use grange_protocol::job::DeviceRequest;
-use grange_protocol::shot::{OutputPattern, Resolution};
+use grange_protocol::shot::{Label, OutputPattern, Resolution};
 use grange_protocol::{FrameSet, Priority};
 
 /// A render farm for Blender: render on this machine, or on all of yours.
@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Footprints,
     /// Show what Blender printed
     Logs(Logs),
-    /// Let somebody join the farm
+    /// Let hosts, people and programs into the farm
     #[command(subcommand)]
     Token(Token),
     /// Join a farm with a join string
@@ -264,8 +264,16 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
-    /// Make a join string, good for one newcomer
+    /// Make a join string, good for one newcomer, or with --api a token of the HTTP API
     Create(CreateToken),
+    /// The tokens of the HTTP API
+    List,
+    /// Make a token of the HTTP API good for nothing
+    Revoke {
+        /// As `grange token list` shows it
+        #[arg(value_name = "NAME")]
+        name: Label,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -273,9 +281,16 @@ pub(crate) struct CreateToken {
     /// What the newcomer may do: agent, submitter or admin
     #[arg(long, value_name = "ROLE")]
     pub(crate) role: Role,
-    /// How long it can be used, such as 15m or 2h
-    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
-    pub(crate) ttl: Duration,
+    /// Make a connect string for the HTTP API, good for any number of uses until its time is over
+    #[arg(long)]
+    pub(crate) api: bool,
+    /// What the token of the HTTP API is called; jobs tell it as who submitted them [default:
+    /// user@host]
+    #[arg(long, value_name = "NAME", requires = "api")]
+    pub(crate) name: Option<Label>,
+    /// How long it can be used, such as 15m or 30d [default: 15m, with --api 30d]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use anyhow::Context;
 use grange_agent::Agent;
 use grange_agent::config::{Config as AgentConfig, FRAMES_PER_INSTANCE};
 use grange_client::Farm;
-use grange_coordinator::{Config as CoordinatorConfig, Server};
+use grange_coordinator::{Config as CoordinatorConfig, HttpListen, Server};
 use grange_protocol::client::Role;
 use grange_protocol::job::Engine;
 use grange_protocol::join::JoinString;
@@ -34,6 +34,7 @@ impl LocalFarm {
         let server = Server::bind(CoordinatorConfig {
             farm: name.parse()?,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            http_listen: HttpListen::Off,
             advertise: None,
             state_dir: home.path().join("coordinator"),
             timing: Timing::default(),

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use grange_protocol::client::{
-    JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role, WatchRequest,
+    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response,
+    Role, WatchRequest,
 };
 use grange_protocol::file::Blob;
+use grange_protocol::shot::Label;
 use grange_protocol::stream::Open;
 use grange_protocol::view::{
     AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
@@ -135,6 +137,38 @@ impl Farm {
         self.call(Request::CreateToken { role, ttl_s }, |response| match response {
             Response::Token(token) => Some(token),
             _ => None,
+        })
+        .await
+    }
+
+    /// A token of the HTTP API for somebody of that role, good for `ttl`. Its connect string is told
+    /// now and never again.
+    pub async fn create_api_token(
+        &self,
+        name: Label,
+        role: Role,
+        ttl: Duration,
+    ) -> Result<ApiToken, ClientError> {
+        let ttl_s = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
+        self.call(Request::CreateApiToken { name, role, ttl_s }, |response| match response {
+            Response::ApiToken(token) => Some(token),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The tokens of the HTTP API that are good now.
+    pub async fn api_tokens(&self) -> Result<Vec<ApiTokenView>, ClientError> {
+        self.call(Request::ApiTokens, |response| match response {
+            Response::ApiTokens(tokens) => Some(tokens),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn revoke_api_token(&self, name: Label) -> Result<(), ClientError> {
+        self.call(Request::RevokeApiToken(name), |response| {
+            matches!(response, Response::Done).then_some(())
         })
         .await
     }

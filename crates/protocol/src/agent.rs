@@ -33,6 +33,7 @@ pub struct AgentHello {
 
 /// A Blender that an agent can start, as it was found by starting it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RuntimeInfo {
     pub version: BlenderVersion,
     /// As Blender says it: `4.2.23 LTS`.
@@ -46,6 +47,7 @@ pub struct RuntimeInfo {
 
 /// Something that renders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeviceInfo {
     /// Unique on its host: a GPU's UUID, or `cpu`.
     pub id: Label,
@@ -61,6 +63,7 @@ pub struct DeviceInfo {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum DeviceKind {
     Cpu,
     /// NVIDIA, for CUDA and OptiX alike.
@@ -155,6 +158,7 @@ pub struct Assignment {
 
 /// How a host is doing. Percentages are of the whole host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostLoad {
     pub cores: u16,
     pub cpu_percent: f32,
@@ -183,6 +187,7 @@ pub struct TaskProgress {
 /// Where an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Stage {
     /// Assets are on their way.
     Fetching,
@@ -237,6 +242,7 @@ pub struct Failure {
 /// What a failure says about another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum FailureKind {
     /// The scene or the request is at fault: every host would fail the same way.
     Scene,

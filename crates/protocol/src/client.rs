@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BlobHash, JobId, StepIndex, TaskIndex};
 use crate::kinds::Submission;
 use crate::quantity::{Millis, Priority};
+use crate::shot::Label;
 use crate::view::{
     AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
 };
@@ -12,6 +13,7 @@ use crate::view::{
 /// What an identity may do; written into its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Role {
     /// Everything.
     Admin,
@@ -44,6 +46,15 @@ pub enum Request {
     Footprints,
     /// Why agents run as many instances as they do, the latest decisions last.
     Decisions,
+    /// A token for the HTTP API.
+    CreateApiToken {
+        name: Label,
+        role: Role,
+        ttl_s: u32,
+    },
+    ApiTokens,
+    /// By its name.
+    RevokeApiToken(Label),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +72,8 @@ pub enum Response {
     Refused(crate::Refusal),
     Footprints(Vec<FootprintView>),
     Decisions(Vec<DecisionView>),
+    ApiToken(ApiToken),
+    ApiTokens(Vec<ApiTokenView>),
 }
 
 /// What people do to a job.
@@ -111,6 +124,27 @@ pub struct JoinToken {
     pub expires_at: Millis,
 }
 
+/// A connect string for people to hand on, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ApiToken {
+    /// A [`ConnectString`](crate::connect::ConnectString).
+    pub connect: String,
+    pub name: Label,
+    pub role: Role,
+    pub expires_at: Millis,
+}
+
+/// A token of the HTTP API, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ApiTokenView {
+    pub name: Label,
+    pub role: Role,
+    pub created_at: Millis,
+    pub expires_at: Millis,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WatchRequest {
     /// Jobs and agents of the whole farm.
@@ -126,7 +160,7 @@ pub struct EnrolRequest {
     /// The secret of the join string.
     pub token: [u8; 16],
     /// What the newcomer calls itself: a host, a person.
-    pub name: crate::shot::Label,
+    pub name: Label,
     /// A certificate signing request (PKCS#10, DER) that proves possession of the key.
     pub csr: Vec<u8>,
 }
@@ -135,7 +169,7 @@ pub struct EnrolRequest {
 pub enum EnrolReply {
     Enrolled {
         role: Role,
-        farm: crate::shot::Label,
+        farm: Label,
         /// The newcomer's certificate, DER.
         certificate: Vec<u8>,
     },

@@ -27,6 +27,7 @@ pub struct PutBlob {
 
 /// A file by its hash and its length in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Blob {
     pub hash: BlobHash,
     pub len: u64,
@@ -43,6 +44,7 @@ pub struct PutOutput {
 
 /// A file that a task wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Output {
     pub name: OutputName,
     pub role: OutputRole,
@@ -53,6 +55,7 @@ pub struct Output {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum OutputRole {
     /// The picture (or one of its views) that the scene's output path names.
     Frame,

@@ -11,6 +11,7 @@ use crate::quantity::Millis;
 /// Memory of one instance: on its device, and in its host's RAM. On a CPU device both are the
 /// resident set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Memory {
     pub device_mib: u32,
     pub ram_mib: u32,
@@ -63,6 +64,7 @@ pub enum MeasuredEnd {
 
 /// How a device is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeviceState {
     /// Memory that instances may use together if nobody else uses any.
     pub total_mib: u64,
@@ -91,6 +93,7 @@ pub const DEVICE_PROCESSES_MAX: usize = 32;
 
 /// A process on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ProcessUse {
     pub pid: u32,
     /// `None` where the driver does not say.
@@ -101,6 +104,7 @@ pub struct ProcessUse {
 
 /// Something that was decided about a device, and why, as a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Decision {
     /// Index into the agent's devices.
     pub device: u16,

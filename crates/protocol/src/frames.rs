@@ -16,6 +16,7 @@ pub struct FrameSet {
 
 /// `first`, `first + step`, … up to `last`, which is always one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 struct FrameRange {
     first: i32,
     last: i32,
@@ -221,6 +222,24 @@ impl<'de> Deserialize<'de> for FrameSet {
             .collect::<Result<_, _>>()
             .map_err(serde::de::Error::custom)?;
         Self::normalised(ranges).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for FrameSet {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        <Vec<FrameRange> as utoipa::PartialSchema>::schema()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for FrameSet {
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        schemas.push((
+            FrameRange::name().into_owned(),
+            <FrameRange as utoipa::PartialSchema>::schema(),
+        ));
+        FrameRange::schemas(schemas);
     }
 }
 

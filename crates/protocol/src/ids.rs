@@ -9,16 +9,19 @@ use uuid::Uuid;
 /// A job's number, counted up from 1 by the farm that accepted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobId(pub u32);
 
 /// A step's place in its job, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StepIndex(pub u16);
 
 /// A task's place in its step, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskIndex(pub u32);
 
 /// One task of one step of one job.
@@ -34,6 +37,7 @@ pub struct TaskRef {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AgentId(pub Uuid);
 
 /// Counts the lives of a farm's coordinator, so that a lease of an earlier life never passes for
@@ -42,6 +46,7 @@ pub struct AgentId(pub Uuid);
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Epoch(pub u32);
 
 /// The right of one agent to commit one attempt's outputs.
@@ -53,6 +58,8 @@ pub struct LeaseId {
 
 /// The BLAKE3 hash of a file's bytes, which is also the file's name in every store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(value_type = String, pattern = "^[0-9a-f]{64}$"))]
 pub struct BlobHash([u8; 32]);
 
 impl BlobHash {

@@ -30,6 +30,8 @@ pub struct JobSpec {
 
 /// How much goes wrong before people are told that it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Policy {
     /// Attempts of a task before it counts as failed.
     pub attempts_max: u8,
@@ -95,17 +97,20 @@ pub struct RenderWork {
 
 /// What a scene asks of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SceneNeeds {
     /// The Blender that saved the file.
     pub saved_by: BlenderVersion,
     pub engines: BTreeSet<Engine>,
     /// Whether Cycles must have its denoiser, which some builds of Blender lack.
+    #[serde(default)]
     pub denoiser: bool,
 }
 
 /// A render engine, by what it is and not by the id of one version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Engine {
     Cycles,
     Eevee,
@@ -116,6 +121,8 @@ pub enum Engine {
 
 /// How the job's frames are rendered; nothing here changes the picture unless it says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RenderSettings {
     pub device: DeviceRequest,
     /// Keep Cycles' scene data between frames. `None`: as the agent's memory allows.
@@ -137,6 +144,7 @@ pub struct RenderSettings {
 /// Where Cycles computes. A device that is asked for and not there is a failure, never the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum DeviceRequest {
     #[default]
     Any,
@@ -158,6 +166,7 @@ pub struct VideoWork {
 
 /// Frames per second as a fraction, as scenes keep it (30 / 1.001).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FrameRate {
     pub fps: u16,
     pub base: f32,

@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod client;
 pub mod codec;
+pub mod connect;
 pub mod file;
 pub mod footprint;
 pub mod frames;

@@ -12,6 +12,7 @@ use crate::limits::{MANIFEST_ENTRIES_MAX, PATH_MAX};
 /// or empty parts. Agents lay assets out below a root of their own so that it means the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LayoutPath(String);
 
 impl LayoutPath {
@@ -86,6 +87,7 @@ pub struct Manifest {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ManifestEntry {
     pub path: LayoutPath,
     pub blob: BlobHash,
@@ -139,6 +141,24 @@ impl Manifest {
 impl<'de> Deserialize<'de> for Manifest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for Manifest {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        <Vec<ManifestEntry> as utoipa::PartialSchema>::schema()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for Manifest {
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        schemas.push((
+            ManifestEntry::name().into_owned(),
+            <ManifestEntry as utoipa::PartialSchema>::schema(),
+        ));
+        ManifestEntry::schemas(schemas);
     }
 }
 

@@ -16,6 +16,7 @@ const COMPONENT_MAX: usize = 255;
 /// directory handle.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OutputName(String);
 
 impl OutputName {

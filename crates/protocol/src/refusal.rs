@@ -32,6 +32,8 @@ pub enum RefusalCode {
     NotNow,
     /// The farm needs files that it does not have.
     MissingBlobs,
+    /// The key of this request came with another request before.
+    KeyReused,
 }
 
 impl Refusal {

@@ -11,8 +11,10 @@ use crate::name::{BadName, OutputName};
 
 /// One picture, or one sequence of pictures, of a scene. What is `None` stays as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Shot {
     /// What people call it; empty for the plain animation of a file.
+    #[serde(default)]
     pub name: Label,
     pub scene: Option<Label>,
     /// Render this view layer alone.
@@ -30,6 +32,7 @@ pub struct Shot {
 
 /// Width and height in pixels, both at least 1; the scene's percentage is not applied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Resolution {
     pub width: u32,
     pub height: u32,
@@ -39,12 +42,14 @@ pub struct Resolution {
 /// without control characters.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Label(String);
 
 /// An output's name without its extension. A run of `#` stands for the frame number, padded with
 /// zeros to the run's length; a pattern without one names a single picture.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OutputPattern(String);
 
 impl Label {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Major and minor, such as 4.2. A file remembers this much, and compatibility goes by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BlenderVersion {
     pub major: u16,
     pub minor: u16,

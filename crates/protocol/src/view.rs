@@ -11,6 +11,7 @@ use crate::shot::Label;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum JobState {
     /// Accepted, nothing begun.
     Queued,
@@ -23,6 +24,7 @@ pub enum JobState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum TaskState {
     /// For another step.
     Waiting,
@@ -35,6 +37,7 @@ pub enum TaskState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum AgentState {
     Online,
     Draining,
@@ -43,6 +46,7 @@ pub enum AgentState {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobView {
     pub id: JobId,
     pub name: Label,
@@ -58,6 +62,7 @@ pub struct JobView {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobProgress {
     pub tasks: TaskCounts,
     /// Frames of all tasks, and of completed ones.
@@ -75,6 +80,7 @@ pub struct JobProgress {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskCounts {
     pub total: u64,
     pub waiting: u64,
@@ -86,6 +92,7 @@ pub struct TaskCounts {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JobDetail {
     pub job: JobView,
     pub steps: Vec<StepView>,
@@ -94,6 +101,7 @@ pub struct JobDetail {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StepView {
     pub name: Label,
     pub after: Vec<StepIndex>,
@@ -104,6 +112,7 @@ pub struct StepView {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskView {
     pub step: StepIndex,
     pub task: TaskIndex,
@@ -118,6 +127,7 @@ pub struct TaskView {
 
 /// [`TaskProgress`](crate::agent::TaskProgress) without its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskProgressView {
     pub stage: Stage,
     pub fraction: f32,
@@ -129,6 +139,7 @@ pub struct TaskProgressView {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FailureView {
     pub agent: Label,
     pub kind: FailureKind,
@@ -137,6 +148,7 @@ pub struct FailureView {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AgentView {
     pub id: AgentId,
     pub name: Label,
@@ -155,6 +167,7 @@ pub struct AgentView {
 
 /// What shots of one kind were measured to need on one kind of device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FootprintView {
     /// The .blend file's name.
     pub file: String,
@@ -178,6 +191,7 @@ pub struct FootprintView {
 
 /// A decision about a device, and whose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DecisionView {
     /// The agent's and the device's names.
     pub agent: Label,
@@ -186,6 +200,7 @@ pub struct DecisionView {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OutputView {
     /// Its place in the order of commits; the cursor for what comes after it.
     pub cursor: u64,
@@ -195,6 +210,7 @@ pub struct OutputView {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogView {
     pub cursor: u64,
     pub step: StepIndex,
@@ -207,6 +223,7 @@ pub struct LogView {
 
 /// The farm as one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FarmView {
     pub farm: Label,
     pub software: String,
@@ -224,6 +241,7 @@ pub struct FarmView {
 /// state instead; outputs it never loses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum WatchEvent {
     Farm(FarmView),
     Job(JobView),

@@ -320,6 +320,10 @@ fn what_clients_ask() {
     call("farm", Request::Farm);
     call("footprints", Request::Footprints);
     call("decisions", Request::Decisions);
+    let (name, role) = (text("ada"), Role::Submitter);
+    call("create API token", Request::CreateApiToken { name, role, ttl_s: 900 });
+    call("API tokens", Request::ApiTokens);
+    call("revoke API token", Request::RevokeApiToken(text("ada")));
     for (name, kind) in [
         (
             "animation",
@@ -496,6 +500,12 @@ fn what_clients_are_told() {
     golden.pin("footprints", Response::Footprints(vec![footprint]));
     let why = DecisionView { agent: text("host"), device: text("RTX"), decision: decision() };
     golden.pin("decisions", Response::Decisions(vec![why]));
+    let (name, role, expires_at) = (text("ada"), Role::Submitter, Millis(900));
+    let connect = "grange+https://…".into();
+    golden.pin("API token", Response::ApiToken(ApiToken { connect, name, role, expires_at }));
+    let (name, created_at) = (text("ada"), Millis(7));
+    let view = ApiTokenView { name, role, created_at, expires_at };
+    golden.pin("API tokens", Response::ApiTokens(vec![view]));
     golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
     golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
     golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));

@@ -12,7 +12,7 @@ use grange_protocol::{
 
 use crate::agent::{Agent, Connection, Lack};
 use crate::command::{Answer, Changes, Command};
-use crate::event::{Event, RequestId};
+use crate::event::{Event, Once, RequestId};
 use crate::fact::{Fact, Recorded};
 use crate::job::{Job, Phase};
 use crate::lease::{Hold, Leases};
@@ -20,7 +20,6 @@ use crate::live::{Live, LiveStep, Rank};
 use crate::placement::{Queueing, Roomy, Total, Warm};
 use crate::state::State;
 use crate::tasks::Mark;
-use crate::token::TokenHash;
 
 /// How long the core waits for what. Milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,13 +120,25 @@ impl Core {
         self.now = self.now.max(now);
         match event {
             Event::Tick => {}
-            Event::Submit { request, submitter, spec, queue_anyway } => {
-                self.submit(request, submitter, *spec, queue_anyway);
+            Event::Submit { request, submitter, spec, queue_anyway, once } => {
+                let answer = match self.submit(submitter, *spec, queue_anyway, once) {
+                    Ok(job) => Answer::Submitted(job),
+                    Err(refusal) => Answer::Refused(refusal),
+                };
+                self.answer(request, answer);
             }
             Event::Act { request, job, action } => self.act(request, job, action),
             Event::CreateToken { request, token, role, expires_at } => {
                 self.record(Fact::TokenCreated { token, role, expires_at });
                 self.answer(request, Answer::Done);
+            }
+            Event::CreateApiToken { request, token, name, role, expires_at } => {
+                let answer = self.create_api_token(token, name, role, expires_at);
+                self.answer(request, answer);
+            }
+            Event::RevokeApiToken { request, name } => {
+                let answer = self.revoke_api_token(name);
+                self.answer(request, answer);
             }
             Event::Enrol { request, token, identity, name } => {
                 self.enrol(request, token, identity, name);
@@ -311,24 +322,36 @@ impl Core {
         }
     }
 
-    fn submit(&mut self, request: RequestId, submitter: Label, spec: JobSpec, queue_anyway: bool) {
+    fn submit(
+        &mut self,
+        submitter: Label,
+        spec: JobSpec,
+        queue_anyway: bool,
+        once: Option<Once>,
+    ) -> Result<JobId, Refusal> {
+        if let Some(job) = self.submitted_before(once)? {
+            return Ok(job);
+        }
         let refusal = match spec.problem() {
             Some(problem) => Some(Refusal::new(RefusalCode::Invalid, problem)),
             None if queue_anyway => None,
             None => self.nobody_fits(&spec),
         };
         if let Some(refusal) = refusal {
-            return self.answer(request, Answer::Refused(refusal));
+            return Err(refusal);
         }
         let id = self.state.next_job();
         self.record(Fact::JobSubmitted { job: id, submitter, spec: Box::new(spec) });
+        if let Some(Once { key, body }) = once {
+            self.record(Fact::SubmissionKeyed { key, body, job: id });
+        }
         if let Some(job) = self.state.jobs.get(&id) {
             self.live.insert(id, Live::new(job, self.now));
         }
         self.settle_job(id);
         self.rank(id);
         self.job_changed(id);
-        self.answer(request, Answer::Submitted(id));
+        Ok(id)
     }
 
     /// A refusal if agents are online and none of them could do some step.
@@ -416,24 +439,6 @@ impl Core {
         self.settle_job(id);
         self.rank(id);
         Ok(())
-    }
-
-    fn enrol(&mut self, request: RequestId, token: TokenHash, identity: AgentId, name: Label) {
-        let refusal = |message: &str| {
-            Answer::Refused(Refusal::new(
-                RefusalCode::BadToken,
-                format!("{message}; ask for a new one (`grange token create`)"),
-            ))
-        };
-        let answer = match self.state.tokens.get(&token).copied() {
-            None => refusal("the join token is unknown or has been used already"),
-            Some(token) if token.expires_at <= self.now => refusal("the join token has expired"),
-            Some(known) => {
-                self.record(Fact::Enrolled { token, identity, name, role: known.role });
-                Answer::Enrolled(known.role)
-            }
-        };
-        self.answer(request, answer);
     }
 
     /// Whether the agent may commit outputs of the task under the lease, now.

@@ -5,13 +5,22 @@ use grange_protocol::client::{JobAction, Role};
 use grange_protocol::file::Output;
 use grange_protocol::footprint::{DeviceState, Measurement};
 use grange_protocol::shot::Label;
-use grange_protocol::{AgentId, JobId, JobSpec, LeaseId, Millis, TaskRef};
+use grange_protocol::{AgentId, BlobHash, JobId, JobSpec, LeaseId, Millis, TaskRef};
 
 use crate::token::TokenHash;
 
 /// The shell's name for somebody who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
+
+/// Makes a submission one job however often it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Of who submits and the key that they gave it.
+    pub key: BlobHash,
+    /// Of all that is submitted.
+    pub body: BlobHash,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -23,6 +32,8 @@ pub enum Event {
         spec: Box<JobSpec>,
         /// Accept it also if no agent that is there could run it.
         queue_anyway: bool,
+        /// `None`: every time it comes it is another job.
+        once: Option<Once>,
     },
     Act {
         request: RequestId,
@@ -34,6 +45,17 @@ pub enum Event {
         token: TokenHash,
         role: Role,
         expires_at: Millis,
+    },
+    CreateApiToken {
+        request: RequestId,
+        token: TokenHash,
+        name: Label,
+        role: Role,
+        expires_at: Millis,
+    },
+    RevokeApiToken {
+        request: RequestId,
+        name: Label,
     },
     Enrol {
         request: RequestId,

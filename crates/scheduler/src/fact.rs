@@ -5,7 +5,9 @@ use grange_protocol::client::Role;
 use grange_protocol::file::Output;
 use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
-use grange_protocol::{AgentId, Epoch, JobId, JobSpec, Millis, Priority, StepIndex, TaskRef};
+use grange_protocol::{
+    AgentId, BlobHash, Epoch, JobId, JobSpec, Millis, Priority, StepIndex, TaskRef,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::footprint::Likeness;
@@ -89,5 +91,20 @@ pub enum Fact {
     FitsNowhere {
         task: TaskRef,
         reason: String,
+    },
+    ApiTokenCreated {
+        token: TokenHash,
+        name: Label,
+        role: Role,
+        expires_at: Millis,
+    },
+    /// The token of that name is good for nothing any more.
+    ApiTokenRevoked(Label),
+    /// A submission came with a key; the same key stands for this job from now on.
+    SubmissionKeyed {
+        key: BlobHash,
+        /// Of all that was submitted.
+        body: BlobHash,
+        job: JobId,
     },
 }

@@ -18,6 +18,7 @@
 //! - **After every call** drain [`Core::take_facts`] and [`Core::next_command`], in this order, and
 //!   call again with [`Event::Tick`] at [`Core::next_deadline`].
 
+mod admission;
 mod agent;
 mod command;
 mod core;
@@ -41,7 +42,7 @@ mod token;
 pub use agent::{Agent, Connection};
 pub use command::{Answer, Changes, Command};
 pub use core::{Core, Timing};
-pub use event::{Event, RequestId};
+pub use event::{Event, Once, RequestId};
 pub use fact::{Fact, Recorded};
 pub use footprint::{
     Estimate, Footprint, Footprints, Likeness, MARGIN_MEASURED, Peak, SizeClass, class_of,
@@ -50,4 +51,4 @@ pub use job::{AttemptFailure, Cost, Job, Phase, Step};
 pub use lease::{Hold, Lease, Leases};
 pub use state::{Inconsistent, State};
 pub use tasks::{Mark, TaskTable};
-pub use token::{Identity, TokenHash};
+pub use token::{ApiToken, Identity, TokenHash};

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use grange_protocol::agent::FailureKind;
-use grange_protocol::{AgentId, Epoch, JobId, Millis, StepIndex, TaskRef};
+use grange_protocol::{AgentId, BlobHash, Epoch, JobId, Millis, StepIndex, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Fact, Recorded};
 use crate::footprint::Footprints;
 use crate::job::{AttemptFailure, Job, Phase};
 use crate::tasks::Mark;
-use crate::token::{Identity, Token, TokenHash};
+use crate::token::{ApiToken, Identity, Token, TokenHash};
+
+/// A key of a submission is remembered for so long: a client that tries again does so sooner.
+const KEY_KEPT_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// The farm's durable state. A snapshot is this value's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,18 @@ pub struct State {
     pub footprints: Footprints,
     pub(crate) tokens: BTreeMap<TokenHash, Token>,
     last_job: u32,
+    /// Revoked and expired ones are gone, the latter at the next fact about tokens.
+    pub api_tokens: BTreeMap<TokenHash, ApiToken>,
+    /// By the hash of who submitted and the key that came with it.
+    pub(crate) keyed: BTreeMap<BlobHash, Keyed>,
+}
+
+/// What a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keyed {
+    pub(crate) body: BlobHash,
+    pub(crate) job: JobId,
+    at: Millis,
 }
 
 /// A fact that cannot follow on the facts before it: the journal is damaged.
@@ -90,6 +105,19 @@ impl State {
             Fact::TokenCreated { token, role, expires_at } => {
                 self.tokens.retain(|_, token| token.expires_at > at);
                 self.tokens.insert(*token, Token { role: *role, expires_at: *expires_at });
+            }
+            Fact::ApiTokenCreated { token, name, role, expires_at } => {
+                self.api_tokens.retain(|_, token| token.expires_at > at);
+                let (name, role, expires_at) = (name.clone(), *role, *expires_at);
+                let created = ApiToken { name, role, created_at: at, expires_at };
+                self.api_tokens.insert(*token, created);
+            }
+            Fact::ApiTokenRevoked(name) => {
+                self.api_tokens.retain(|_, token| token.name != *name);
+            }
+            Fact::SubmissionKeyed { key, body, job } => {
+                self.keyed.retain(|_, keyed| at.since(keyed.at) < KEY_KEPT_MS);
+                self.keyed.insert(*key, Keyed { body: *body, job: *job, at });
             }
             Fact::Enrolled { token, identity, name, role } => {
                 self.tokens.remove(token);

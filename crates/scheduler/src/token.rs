@@ -1,4 +1,4 @@
-//! Join tokens and the identities that they made.
+//! Join tokens and the identities that they made; tokens of the HTTP API.
 
 use grange_protocol::client::Role;
 use grange_protocol::shot::Label;
@@ -21,6 +21,16 @@ impl TokenHash {
 pub(crate) struct Token {
     pub(crate) role: Role,
     pub(crate) expires_at: Millis,
+}
+
+/// A token of the HTTP API, good for any number of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiToken {
+    /// Two tokens never share one: jobs and logs tell by it who it was.
+    pub name: Label,
+    pub role: Role,
+    pub created_at: Millis,
+    pub expires_at: Millis,
 }
 
 /// Somebody who joined.

@@ -48,6 +48,8 @@ const BPY_VERSIONS: [&str; 3] = ["4.2.23", BPY_FOR_GPUS, "5.0.1"];
 const BPY_FOR_GPUS: &str = "4.5.15";
 /// What the module needs of the system and Debian's Blender does not bring along.
 const BPY_LIBRARY: Program = Program { name: "libSM.so.6", package: "libsm6" };
+/// What asks of the HTTP API whatever its description allows.
+const SCHEMATHESIS: &str = "4.32.5";
 /// Checkers of the Python that runs inside Blender.
 const PYTHON_TOOLS: [&str; 2] = ["ruff==0.17.5", "basedpyright==1.40.2"];
 
@@ -108,6 +110,18 @@ fn bpy_runtimes_of(versions: &[&str]) -> anyhow::Result<()> {
         );
         make_venv(&home)?;
         pip(&home, &[&format!("bpy=={version}")])?;
+        complete(&home)?;
+    }
+    link_runtimes()
+}
+
+/// The tool that holds the HTTP API against its description, in `target/runtimes`.
+pub(crate) fn schemathesis() -> anyhow::Result<()> {
+    let home = target().join("runtimes").join(format!("schemathesis-{SCHEMATHESIS}"));
+    if !is_complete(&home) {
+        println!("installing schemathesis {SCHEMATHESIS} to {}", home.display());
+        make_venv(&home)?;
+        pip(&home, &[&format!("schemathesis=={SCHEMATHESIS}")])?;
         complete(&home)?;
     }
     link_runtimes()

@@ -33,6 +33,7 @@ impl Test {
         setup::programs(&programs)?;
         if !self.quick {
             setup::bpy_runtimes()?;
+            setup::schemathesis()?;
         }
         if self.filter.is_none() {
             self.lint()?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod farm;
 pub(crate) mod gpus;
+pub(crate) mod http;
 pub(crate) mod pictures;
 pub(crate) mod scenes;
 pub(crate) mod told;

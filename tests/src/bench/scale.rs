@@ -63,6 +63,7 @@ fn round() -> anyhow::Result<Round> {
             submitter: Default::default(),
             spec,
             queue_anyway: false,
+            once: None,
         },
     );
     let submit_ms = began.elapsed().as_secs_f64() * 1e3;

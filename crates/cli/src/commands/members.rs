@@ -1,4 +1,4 @@
-//! Who is in the farm, what is known of its devices, and how others join.
+//! Who is in the farm, what is known of its devices, and how one joins.
 
 use anyhow::Context;
 use grange_protocol::client::Role;
@@ -6,7 +6,7 @@ use grange_protocol::join::JoinString;
 use grange_transport::{Identity, enrol};
 
 use super::Session;
-use crate::args::{Agents, CreateToken, Join};
+use crate::args::{Agents, Join};
 use crate::exit::Ending;
 use crate::print;
 
@@ -55,22 +55,6 @@ pub(super) async fn footprints(session: &Session) -> anyhow::Result<Ending> {
     Ok(Ending::Done)
 }
 
-pub(super) async fn create_token(session: &Session, args: CreateToken) -> anyhow::Result<Ending> {
-    let token = session.farm().await?.create_token(args.role, args.ttl).await?;
-    if session.json {
-        print::json(&token);
-        return Ok(Ending::Done);
-    }
-    let ttl = humantime::format_duration(args.ttl);
-    let how = match args.role {
-        Role::Agent => "on the render host: grange-agent --join STRING",
-        Role::Submitter | Role::Admin => "there: grange join STRING",
-    };
-    print::note(&format!("good for one {} within {ttl}; {how}", args.role));
-    print::line(&token.join);
-    Ok(Ending::Done)
-}
-
 pub(super) async fn join(session: &Session, args: Join) -> anyhow::Result<Ending> {
     let join: JoinString = args.join.parse()?;
     anyhow::ensure!(
@@ -103,7 +87,7 @@ pub(super) async fn join(session: &Session, args: Join) -> anyhow::Result<Ending
     Ok(Ending::Done)
 }
 
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     let host = grange_agent::config::host_name();
     user.map_or_else(|_| host.clone(), |user| format!("{user}@{host}"))

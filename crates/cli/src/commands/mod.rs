@@ -4,6 +4,7 @@ mod jobs;
 mod members;
 mod render;
 mod submit;
+mod tokens;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -52,7 +53,12 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Agents(args) => members::agents(session, args).await,
         Command::Footprints => members::footprints(session).await,
         Command::Logs(args) => jobs::logs(session, args).await,
-        Command::Token(Token::Create(args)) => members::create_token(session, args).await,
+        Command::Token(Token::Create(args)) if args.api => {
+            tokens::create_for_api(session, args).await
+        }
+        Command::Token(Token::Create(args)) => tokens::create(session, args).await,
+        Command::Token(Token::List) => tokens::list(session).await,
+        Command::Token(Token::Revoke { name }) => tokens::revoke(session, name).await,
         Command::Join(args) => members::join(session, args).await,
     }
 }

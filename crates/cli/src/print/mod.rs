@@ -3,6 +3,7 @@
 
 mod agents;
 mod footprints;
+mod tokens;
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width, presets};
 use grange_protocol::Millis;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use agents::{agents, decisions, device_name};
 pub(crate) use footprints::footprints;
+pub(crate) use tokens::tokens;
 
 /// Stands where nobody knows.
 const UNKNOWN: &str = "–";

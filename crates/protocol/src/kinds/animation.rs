@@ -9,11 +9,14 @@ use crate::name::OutputName;
 use crate::shot::Shot;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Animation {
     pub blend: LayoutPath,
     pub needs: SceneNeeds,
+    #[serde(default)]
     pub settings: RenderSettings,
     /// Frames of one task.
+    #[serde(default = "super::one_frame")]
     pub chunk: u32,
     /// The scene's frames; its output pattern gets a frame number if it has none.
     pub shot: Shot,
@@ -22,6 +25,7 @@ pub struct Animation {
 
 /// A video of the finished frames, made by an agent that has ffmpeg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Preview {
     pub fps: FrameRate,
     /// The video's name, with the extension of the container.

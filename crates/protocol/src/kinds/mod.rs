@@ -18,15 +18,19 @@ pub use animation::{Animation, Preview};
 pub use noop::Noop;
 pub use shots::Shots;
 
-/// A request for a job.
+/// A request for a job. What has a default may be left out in JSON; on the wire it is always there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Submission {
     pub name: Label,
+    #[serde(default)]
     pub priority: Priority,
+    #[serde(default)]
     pub policy: Policy,
     /// The blob with the job's manifest, which the farm must have already.
     pub manifest: Option<BlobHash>,
     /// Accept the job although no agent of the farm could run it today.
+    #[serde(default)]
     pub queue_anyway: bool,
     pub kind: JobKind,
 }
@@ -41,6 +45,7 @@ macro_rules! job_kinds {
     ($($variant:ident($request:ty) = $label:literal,)*) => {
         /// A request, by kind. Append-only: the order is the wire format.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         #[serde(rename_all = "lowercase")]
         pub enum JobKind {
             $($variant($request),)*
@@ -95,6 +100,11 @@ fn render_step(work: RenderWork) -> StepSpec {
 
 fn step_name(name: &str) -> Label {
     name.parse().unwrap_or_default()
+}
+
+/// What `chunk` is where JSON leaves it out.
+const fn one_frame() -> u32 {
+    1
 }
 
 const RENDER: StepIndex = StepIndex(0);

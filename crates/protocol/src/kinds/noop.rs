@@ -6,6 +6,7 @@ use super::{Plan, step_name};
 use crate::job::{NoopWork, StepSpec, Work};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Noop {
     pub tasks: u32,
     /// How long each of them waits, in milliseconds.

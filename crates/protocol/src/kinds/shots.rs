@@ -11,11 +11,14 @@ use crate::manifest::LayoutPath;
 use crate::shot::{OutputPattern, Shot};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Shots {
     pub blend: LayoutPath,
     pub needs: SceneNeeds,
+    #[serde(default)]
     pub settings: RenderSettings,
     /// Frames of one task.
+    #[serde(default = "super::one_frame")]
     pub chunk: u32,
     /// A shot of one frame keeps its output's name as it is; one of several frames gets a frame
     /// number if its name has none.

@@ -18,7 +18,7 @@ use grange_protocol::{
     AgentId, BlenderVersion, BlobHash, FrameSet, JobId, JobSpec, LeaseId, Millis, Shot, StepIndex,
     TaskIndex, TaskRef,
 };
-use grange_scheduler::{Answer, Command, Core, Event, Recorded, RequestId, State, Timing};
+use grange_scheduler::{Answer, Command, Core, Event, Once, Recorded, RequestId, State, Timing};
 use uuid::Uuid;
 
 pub(crate) struct Farm {
@@ -160,9 +160,13 @@ impl Farm {
     }
 
     pub(crate) fn submit(&mut self, spec: JobSpec) -> Told {
+        self.submit_once(spec, None)
+    }
+
+    pub(crate) fn submit_once(&mut self, spec: JobSpec, once: Option<Once>) -> Told {
         let request = self.request();
-        let submitter = label("ada");
-        self.after(Event::Submit { request, submitter, spec: Box::new(spec), queue_anyway: false })
+        let (submitter, spec) = (label("ada"), Box::new(spec));
+        self.after(Event::Submit { request, submitter, spec, queue_anyway: false, once })
     }
 
     pub(crate) fn act(&mut self, job: u32, action: JobAction) -> Told {

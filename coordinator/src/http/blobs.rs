@@ -1,0 +1,216 @@
+//! Files in and out, by their BLAKE3 hash, and manifests of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::{Extension, Json};
+use futures_util::StreamExt;
+use grange_protocol::client::{Request, Response as Answer};
+use grange_protocol::file::Blob;
+use grange_protocol::limits::BLOB_MAX;
+use grange_protocol::{BlobHash, Manifest, Refusal, RefusalCode, codec};
+use grange_store::{ReceiveError, Receiving, Store};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use utoipa::ToSchema;
+
+use super::download::{self, Lifetime};
+use super::extract::{At, Told};
+use super::gate::Caller;
+use super::openapi::Problems;
+use super::{Api, Problem};
+
+/// A file of which nothing arrives for so long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a file waits for one of the others to end.
+const TURN: Duration = Duration::from_secs(20);
+/// Pieces that wait for the disk. Full, the network waits.
+const PIECES: usize = 16;
+
+/// Files by their hashes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hashes {
+    hashes: Vec<BlobHash>,
+}
+
+/// Those of them that the farm lacks, each once.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Missing {
+    missing: Vec<BlobHash>,
+}
+
+/// Ask which files the farm lacks
+#[utoipa::path(
+    post, path = "/api/v1/blobs/missing", tag = "files", request_body = Hashes,
+    responses((status = 200, body = Missing), Problems),
+)]
+pub(super) async fn missing(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Told(Hashes { hashes }): Told<Hashes>,
+) -> Result<Json<Missing>, Problem> {
+    let expected = |answer| match answer {
+        Answer::MissingBlobs(missing) => Some(Json(Missing { missing })),
+        _ => None,
+    };
+    api.call(&caller, Request::MissingBlobs(hashes), expected).await
+}
+
+/// Make a manifest of files
+///
+/// The answer's hash is the `manifest` of a submission. The files need not be there yet.
+#[utoipa::path(
+    post, path = "/api/v1/manifests", tag = "files", request_body = Manifest,
+    responses((status = 200, body = Blob), Problems),
+)]
+pub(super) async fn manifest(
+    State(api): State<Api>,
+    Told(manifest): Told<Manifest>,
+) -> Result<Json<Blob>, Problem> {
+    let bytes = codec::encode(&manifest).map_err(|_| Problem::unexpected())?;
+    let store = api.shared.store.clone();
+    let kept = spawn_blocking(move || store.put_bytes(&bytes)).await;
+    Ok(Json(kept.map_err(|_| Problem::unexpected())?.map_err(not_stored)?))
+}
+
+/// A file's bytes
+///
+/// Knows ranges and `If-None-Match`; the ETag is the hash.
+#[utoipa::path(
+    get, path = "/api/v1/blobs/{hash}", tag = "files",
+    params(
+        ("hash" = BlobHash, Path),
+        ("Range" = Option<String>, Header, description = "`bytes=FIRST-LAST`, one range"),
+    ),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", headers(("ETag" = String))),
+        (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The range asked for"),
+        (status = 304, description = "You have it already"),
+        Problems,
+    ),
+)]
+pub(super) async fn get(
+    State(api): State<Api>,
+    At(hash): At<BlobHash>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    download::send(&api, hash, &headers, "application/octet-stream", Lifetime::Forever).await
+}
+
+/// Send a file
+///
+/// With its `Content-Length`. It is stored if its bytes have the hash; 200 says that the farm had
+/// it already. A file that broke off may be sent again from its beginning.
+#[utoipa::path(
+    put, path = "/api/v1/blobs/{hash}", tag = "files", params(("hash" = BlobHash, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, body = Blob, description = "The farm has it already"),
+        (status = 201, body = Blob, description = "Stored, and durable"),
+        Problems,
+    ),
+)]
+pub(super) async fn put(
+    State(api): State<Api>,
+    At(hash): At<BlobHash>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Blob>), Problem> {
+    let blob = Blob { hash, len: length(&headers)? };
+    if api.shared.store.len_of(hash) == Some(blob.len) {
+        // Whoever is sending reads no answer before all is sent.
+        drain(body).await?;
+        return Ok((StatusCode::OK, Json(blob)));
+    }
+    let Ok(Ok(_permit)) = tokio::time::timeout(TURN, api.transfers.acquire()).await else {
+        return Err(Problem::busy("too many files are on their way: try again in a moment"));
+    };
+    let receiving = receive(&api.shared.store, blob, body).await?;
+    let finished = spawn_blocking(move || receiving.finish()).await;
+    finished.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
+    Ok((StatusCode::CREATED, Json(blob)))
+}
+
+fn length(headers: &HeaderMap) -> Result<u64, Problem> {
+    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    match len {
+        None => Err(Problem::new(
+            StatusCode::LENGTH_REQUIRED,
+            "length_required",
+            "say with Content-Length how long the file is",
+        )),
+        Some(len) if len > BLOB_MAX => {
+            Err(Problem::too_large(format!("the file has {len} bytes, more than {BLOB_MAX}")))
+        }
+        Some(len) => Ok(len),
+    }
+}
+
+/// Writes the body to the store's disk, piece by piece.
+async fn receive(store: &Arc<Store>, blob: Blob, body: Body) -> Result<Receiving, Problem> {
+    let store = store.clone();
+    let opened = spawn_blocking(move || store.receive(blob)).await;
+    let mut receiving = opened.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
+    // What an earlier attempt left is not written again; if it differs, the hash tells.
+    let mut there = receiving.offset();
+    let (pieces, mut incoming) = mpsc::channel::<Bytes>(PIECES);
+    let writing = spawn_blocking(move || {
+        while let Some(mut piece) = incoming.blocking_recv() {
+            let known = there.min(piece.len() as u64);
+            there -= known;
+            receiving.write(&piece.split_off(known as usize))?;
+        }
+        Ok(receiving)
+    });
+    let mut body = body.into_data_stream();
+    let arrived = loop {
+        match next(&mut body).await {
+            Ok(Some(piece)) => {
+                if pieces.send(piece).await.is_err() {
+                    // The writer has ended, and says why.
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(problem) => break Err(problem),
+        }
+    };
+    drop(pieces);
+    let written = writing.await.map_err(|_| Problem::unexpected())?;
+    arrived?;
+    written.map_err(not_stored)
+}
+
+async fn drain(body: Body) -> Result<(), Problem> {
+    let mut body = body.into_data_stream();
+    while next(&mut body).await?.is_some() {}
+    Ok(())
+}
+
+async fn next(body: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, Problem> {
+    match tokio::time::timeout(SILENCE, body.next()).await {
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(piece))) => Ok(Some(piece)),
+        Ok(Some(Err(_))) => {
+            Err(Problem::bad_request("the file did not arrive whole: send it again"))
+        }
+        Err(_) => {
+            let detail = "nothing of the file arrived for 30 seconds: send it again";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail))
+        }
+    }
+}
+
+fn not_stored(error: ReceiveError) -> Problem {
+    let code = match error {
+        ReceiveError::DiskFull | ReceiveError::Io(_) => RefusalCode::NotNow,
+        ReceiveError::Length { .. } | ReceiveError::Hash => RefusalCode::Invalid,
+    };
+    Refusal::new(code, format!("the coordinator could not store the file: {error}")).into()
+}

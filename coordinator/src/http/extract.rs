@@ -1,0 +1,68 @@
+//! Paths, queries and bodies, with a problem where axum would answer in plain text.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::{StatusCode, header, request::Parts};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::Problem;
+
+/// The parts of the path that a route leaves open.
+pub(super) struct At<T>(pub(super) T);
+
+/// What stands after the `?`.
+pub(super) struct Asked<T>(pub(super) T);
+
+/// A body of JSON, within the route's limit.
+pub(super) struct Told<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(error) => Err(Problem::bad_request(error.body_text())),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(error) => Err(Problem::bad_request(error.body_text())),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
+        if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+            let detail = "send the body as `Content-Type: application/json`";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Problem::new(status, "not_json", detail));
+        }
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|error| match error.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(
+                    "the body is larger than this request allows: send it in parts",
+                ),
+                _ => Problem::bad_request("the body did not arrive whole: send it again"),
+            })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
+            Category::Data => {
+                let detail = format!("the body is not what this request takes: {error}");
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+            }
+            _ => Problem::bad_request(format!("the body is not JSON: {error}")),
+        })
+    }
+}

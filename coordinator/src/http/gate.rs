@@ -1,0 +1,80 @@
+//! What every request passes: a bound on how many there are, its token, a bound on its time.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use grange_protocol::client::Role;
+use grange_protocol::connect::parse_token;
+use grange_protocol::shot::Label;
+use grange_scheduler::TokenHash;
+
+use super::{Api, Problem, farm};
+
+/// How long an answer may take that is not a file.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whose token a request has shown.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) name: Label,
+    pub(super) role: Role,
+    token: TokenHash,
+}
+
+pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let Ok(_place) = api.requests.try_acquire() else {
+        return Problem::busy(
+            "the coordinator has too many requests at once: try again in a moment",
+        )
+        .into_response();
+    };
+    if request.uri().path() != farm::CA_PATH {
+        match identify(&api, request.headers()).await {
+            Ok(caller) => drop(request.extensions_mut().insert(caller)),
+            Err(problem) => return problem.into_response(),
+        }
+    }
+    next.run(request).await
+}
+
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = "the request took too long to arrive or to be answered: try again";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).into_response()
+    })
+}
+
+impl Caller {
+    /// Whether the token is still good.
+    pub(super) async fn is_welcome(&self, api: &Api) -> bool {
+        let token = self.token;
+        let look =
+            api.shared.farm.look(move |farm| farm.core.api_token(token, farm.now()).is_some());
+        look.await.unwrap_or(false)
+    }
+}
+
+async fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some((scheme, token)) = shown.and_then(|shown| shown.split_once(' ')) else {
+        return Err(Problem::unauthorised(
+            "show a token as `Authorization: Bearer TOKEN`: `grange token create --api` makes one",
+        ));
+    };
+    let unknown = || {
+        Problem::unauthorised(
+            "the token is unknown, has expired or was revoked: ask the farm's admin for a new one \
+             (`grange token create --api`)",
+        )
+    };
+    let secret = parse_token(token.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+    let token = TokenHash::of(&secret.ok_or_else(unknown)?);
+    let look = api.shared.farm.look(move |farm| {
+        let known = farm.core.api_token(token, farm.now())?;
+        Some(Caller { name: known.name.clone(), role: known.role, token })
+    });
+    look.await?.ok_or_else(unknown)
+}

@@ -1,0 +1,134 @@
+//! The HTTP API: the farm as JSON over HTTPS, for whatever does not speak QUIC.
+//!
+//! Owns routes, tokens in headers, problems as [RFC 9457] has them, and what a request may cost.
+//! Never decides: what it asks of the farm are the same questions as those of a QUIC session
+//! ([`crate::session::calls`]), and events come from the same [`crate::watching`].
+//!
+//! Every request but the one for the CA's certificate shows a bearer token, checked before anything
+//! else is read ([`gate`]). Bodies are limited by kind of request, files pass through in pieces and
+//! never lie in memory ([`blobs`], [`download`]), and whoever is too slow holds up nobody else.
+//!
+//! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
+#![expect(unused_qualifications, reason = "utoipa's macros write paths in full")]
+
+mod blobs;
+mod download;
+mod events;
+mod extract;
+mod farm;
+mod gate;
+mod jobs;
+mod openapi;
+mod outputs;
+mod page;
+mod problem;
+mod serve;
+mod submit;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use grange_protocol::client::{Request, Response};
+use grange_protocol::limits::FRAME_MAX;
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::session::{Shared, calls};
+use gate::Caller;
+use problem::Problem;
+
+pub(crate) use serve::{Serving, Web};
+
+/// Requests that are answered at once; more are told to come back.
+const REQUESTS: usize = 256;
+/// Watchers at once; more are told to come back.
+const WATCHERS: usize = 1_024;
+/// Files on their way at once, up and down; more wait for a while.
+const TRANSFERS: usize = 64;
+/// Lists of many files: what a farm lacks, manifests. Bytes of the body.
+const LIST_MAX: usize = 16 << 20;
+
+/// What every request works with.
+#[derive(Clone)]
+struct Api {
+    shared: Arc<Shared>,
+    requests: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
+}
+
+impl Api {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            watchers: Arc::new(Semaphore::new(WATCHERS)),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+        }
+    }
+
+    /// Asks what a QUIC session would ask, as the token's owner.
+    async fn call<T>(
+        &self,
+        caller: &Caller,
+        request: Request,
+        expected: impl FnOnce(Response) -> Option<T>,
+    ) -> Result<T, Problem> {
+        match calls::answer(&self.shared, caller.role, &caller.name, request).await {
+            Response::Refused(refusal) => Err(refusal.into()),
+            response => expected(response).ok_or_else(Problem::unexpected),
+        }
+    }
+}
+
+/// All routes, and what is done with every request before and after.
+fn router(shared: Arc<Shared>) -> Router {
+    let api = Api::new(shared);
+    let (quick, mut document) = OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(farm::farm))
+        .routes(routes!(farm::ca))
+        .routes(routes!(farm::agents))
+        .routes(routes!(farm::footprints))
+        .routes(routes!(farm::decisions))
+        .routes(routes!(jobs::list, submit::submit))
+        .routes(routes!(jobs::detail))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::prioritise))
+        .routes(routes!(jobs::tasks))
+        .routes(routes!(jobs::logs))
+        .routes(routes!(outputs::list))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(events::farm))
+        .routes(routes!(events::job))
+        .layer(DefaultBodyLimit::max(FRAME_MAX))
+        .split_for_parts();
+    let (lists, of_lists) = OpenApiRouter::new()
+        .routes(routes!(blobs::missing))
+        .routes(routes!(blobs::manifest))
+        .layer(DefaultBodyLimit::max(LIST_MAX))
+        .split_for_parts();
+    let (files, of_files) =
+        OpenApiRouter::new().routes(routes!(blobs::get, blobs::put)).split_for_parts();
+    document.merge(of_lists);
+    document.merge(of_files);
+    // A name has slashes, which a path of OpenAPI cannot say.
+    document.merge(openapi::of_output());
+    let files = files.route("/api/v1/jobs/{id}/outputs/{*name}", axum::routing::get(outputs::get));
+    let quick = quick.merge(lists).layer(from_fn(gate::in_time));
+    Router::new()
+        .merge(quick)
+        .merge(files)
+        .merge(openapi::route(document))
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(from_fn_with_state(api.clone(), gate::pass))
+        .with_state(api)
+}

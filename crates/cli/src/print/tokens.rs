@@ -1,0 +1,35 @@
+//! Tokens of the HTTP API, without their secrets.
+
+use std::time::{Duration, SystemTime};
+
+use comfy_table::Cell;
+use grange_protocol::Millis;
+use grange_protocol::client::ApiTokenView;
+
+use super::{ago, table};
+
+pub(crate) fn tokens(tokens: &[ApiTokenView]) -> String {
+    if tokens.is_empty() {
+        return "no tokens: `grange token create --api --role submitter` makes one".into();
+    }
+    let mut table = table(["NAME", "ROLE", "CREATED", "GOOD FOR"]);
+    for token in tokens {
+        table.add_row(vec![
+            Cell::new(&token.name),
+            Cell::new(token.role),
+            Cell::new(ago(token.created_at)),
+            Cell::new(good_for(token.expires_at)),
+        ]);
+    }
+    table.to_string()
+}
+
+/// To the largest unit: nobody plans by the second.
+fn good_for(until: Millis) -> String {
+    let until = SystemTime::UNIX_EPOCH + Duration::from_millis(until.0);
+    match until.duration_since(SystemTime::now()).unwrap_or_default().as_secs() {
+        seconds @ 0..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,61 @@
+//! The API against its own description, by a tool that knows only that: every path with requests
+//! that nobody would think of.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{noop, submission, submit};
+use crate::support::farm::Farm;
+use crate::support::http::Http;
+use crate::support::told::Told;
+
+#[test]
+fn the_document_names_every_path_and_its_security() {
+    let farm = Farm::new();
+    let document = Http::of(&farm, "submitter").get("/openapi.json").json(200);
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    for path in ["/api/v1/jobs/{id}/outputs/{name}", "/api/v1/blobs/{hash}", "/api/v1/events"] {
+        assert!(paths.iter().any(|known| *known == path), "{paths:?}");
+    }
+    assert_eq!(paths.len(), 23, "{paths:?}");
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    assert_eq!(document["security"][0]["token"], serde_json::json!([]));
+    let submission = &document["components"]["schemas"]["Submission"];
+    assert_eq!(submission["required"], serde_json::json!(["name", "kind"]));
+}
+
+#[test]
+fn every_answer_is_one_that_the_document_names() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let http = Http::of(&farm, "admin");
+    let job = submit(&http, &submission(&http, "frame_ms = 1", 2));
+    farm.wait_for_state(job, "completed");
+    submit(&http, &noop("more", 3));
+    let ca = farm.home().join("ca.pem");
+    std::fs::write(&ca, http.get("/api/v1/ca.pem").body).unwrap();
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/runtimes/schemathesis-4.32.5/bin/schemathesis");
+    assert!(
+        tool.exists(),
+        "no {}: run the tests with `cargo xtask test`, which installs it",
+        tool.display()
+    );
+    let told = Told::by(
+        Command::new(tool)
+            .current_dir(farm.home())
+            .args(["run", &format!("{}/openapi.json", http.base)])
+            .args(["--header", &format!("Authorization: Bearer {}", http.token)])
+            .arg(format!("--tls-verify={}", ca.display()))
+            // Events have no end to wait for.
+            .args(["--exclude-path-regex", "/events$"])
+            .args(["--checks", CHECKS])
+            .args(["--max-examples", "8", "--seed", "1", "--generation-database", "none"])
+            .args(["--request-timeout", "10", "--no-color"]),
+    );
+    told.well();
+    assert!(!farm.said("coordinator").contains("panicked"));
+}
+
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance,ignored_auth,\
+                      unsupported_method";

@@ -1,0 +1,127 @@
+//! Who may ask what, and whom a client trusts.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{noop, submit};
+use crate::support::farm::Farm;
+use crate::support::http::{Http, agent};
+use crate::support::scenes::script;
+use crate::support::told::Told;
+
+#[test]
+fn without_a_good_token_there_is_nothing_but_the_ca() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let strange = "0".repeat(32);
+    for token in ["", "nonsense", &strange] {
+        let stranger = http.with_token(token);
+        for path in ["/api/v1/farm", "/api/v1/events", "/openapi.json", "/nowhere"] {
+            let answer = stranger.get(path);
+            assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"grange\"");
+            answer.problem(401, "bad_token", "token");
+        }
+        assert!(stranger.get("/api/v1/ca.pem").body.starts_with(b"-----BEGIN CERTIFICATE-----"));
+    }
+    let basic = format!("Basic {}", http.token);
+    let url = format!("{}/api/v1/farm", http.base);
+    let answer = agent(None, false).get(url).header("Authorization", basic).call().unwrap();
+    assert_eq!(answer.status(), 401);
+    assert_eq!(http.get("/api/v1/farm").json(200)["farm"], "test");
+}
+
+#[test]
+fn roles_are_those_of_the_farm() {
+    let farm = Farm::new();
+    let (submitter, admin) = (Http::of(&farm, "submitter"), Http::of(&farm, "admin"));
+    let wish = json!({ "name": "ada", "role": "submitter", "ttl_s": 60 });
+    submitter.ask("POST", "/api/v1/tokens", &wish).problem(
+        403,
+        "forbidden",
+        "your role (submitter) does not allow this",
+    );
+    submitter.get("/api/v1/tokens").problem(403, "forbidden", "ask the farm's admin");
+
+    let made = admin.ask("POST", "/api/v1/tokens", &wish).json(201);
+    let connect = made["connect"].as_str().unwrap();
+    let ada = submitter.with_token(&connect["grange+https://".len()..][..32]);
+    let job = submit(&ada, &noop("hers", 1));
+    assert_eq!(ada.get(&format!("/api/v1/jobs/{job}")).json(200)["job"]["submitter"], "ada");
+    admin.ask("POST", "/api/v1/tokens", &wish).problem(409, "name_taken", "token `ada` already");
+
+    let names = |listed: serde_json::Value| -> Vec<String> {
+        let names = listed.as_array().unwrap().iter().map(|token| token["name"].as_str().unwrap());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(admin.get("/api/v1/tokens").json(200)), ["ada", "admin", "submitter"]);
+    assert_eq!(admin.send("DELETE", "/api/v1/tokens/ada", &[], Vec::new()).status, 204);
+    ada.get("/api/v1/jobs").problem(401, "bad_token", "was revoked");
+    farm.grange(&["token", "revoke", "submitter"]).well();
+    submitter.get("/api/v1/jobs").problem(401, "bad_token", "was revoked");
+    assert_eq!(names(farm.grange(&["token", "list", "--json"]).json()), ["admin"]);
+    farm.grange(&["token", "revoke", "submitter"]).fails(1, "there is no token `submitter`");
+}
+
+#[test]
+fn tokens_survive_a_killed_coordinator_and_its_journal_does_not_tell_them() {
+    let mut farm = Farm::new();
+    let http = Http::of(&farm, "admin");
+    farm.kill_coordinator();
+    let state = farm.home().join("coordinator");
+    for file in ["journal.sqlite", "journal.sqlite-wal"] {
+        let bytes = std::fs::read(state.join(file)).unwrap_or_default();
+        let secret: Vec<u8> = (0..16)
+            .map(|at| u8::from_str_radix(&http.token[at * 2..at * 2 + 2], 16).unwrap())
+            .collect();
+        for spelled in [secret.as_slice(), http.token.as_bytes()] {
+            assert!(!bytes.windows(spelled.len()).any(|window| window == spelled), "{file}");
+        }
+    }
+    farm.start_coordinator();
+    assert_eq!(http.get("/api/v1/farm").json(200)["farm"], "test");
+}
+
+#[test]
+fn a_client_trusts_the_farms_authority_and_nobody_else() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let url = format!("{}/api/v1/farm", http.base);
+    let unpinned = agent(None, true).get(&url).call().unwrap_err();
+    assert!(unpinned.to_string().contains("UnknownIssuer"), "{unpinned}");
+    let other = Farm::new();
+    let foreign = Http::of(&other, "submitter").get("/api/v1/ca.pem").body;
+    let wrong = agent(Some(&foreign), true).get(&url).call().unwrap_err();
+    assert!(wrong.to_string().contains("invalid peer certificate"), "{wrong}");
+    let localhost = http.base.replace("127.0.0.1", "localhost");
+    let own = http.get("/api/v1/ca.pem").body;
+    let pinned = agent(Some(&own), true).get(format!("{localhost}/api/v1/ca.pem")).call().unwrap();
+    assert_eq!(pinned.status(), 200);
+}
+
+#[test]
+fn pythons_standard_library_is_enough() {
+    let farm = Farm::new();
+    let create = ["token", "create", "--api", "--role", "submitter"];
+    let connect = farm.grange(&create).well();
+    let python = |connect: &str| {
+        Told::by(Command::new("python3.11").arg(script("connect.py")).arg(connect.trim()))
+    };
+    assert_eq!(python(&connect).json()["farm"], "test");
+    let (before, ca) = connect.trim().split_once("?ca=").unwrap();
+    let another =
+        format!("{before}?ca={}{}", if ca.starts_with('0') { "1" } else { "0" }, &ca[1..]);
+    python(&another).fails(1, "this is not the farm of the connect string");
+}
+
+#[test]
+fn what_a_person_is_told_who_asks_for_the_wrong_token() {
+    let farm = Farm::new();
+    farm.grange(&["token", "create", "--api", "--role", "agent"])
+        .fails(1, "agents do not use the HTTP API");
+    farm.grange(&["token", "create", "--api", "--role", "admin", "--ttl", "1s"])
+        .fails(1, "lives from 10 seconds to 10 years");
+    farm.grange(&["token", "create", "--role", "admin", "--name", "x"]).fails(2, "--api");
+}
