@@ -228,7 +228,9 @@ impl Farm {
             .iter()
             .map(|job| f64::from(job.progress.fraction) * job.progress.frames_total as f64)
             .sum();
-        let per_minute: f32 = open.iter().map(|job| job.progress.frames_per_minute).sum();
+        // From 0, because the sum of no floats is -0.
+        let rates = open.iter().map(|job| job.progress.frames_per_minute);
+        let per_minute = rates.fold(0.0, |sum, rate| sum + rate);
         FarmView {
             farm: self.name.clone(),
             software: env!("CARGO_PKG_VERSION").into(),

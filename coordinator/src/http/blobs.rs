@@ -13,9 +13,9 @@ use grange_protocol::client::{Request, Response as Answer};
 use grange_protocol::file::Blob;
 use grange_protocol::limits::BLOB_MAX;
 use grange_protocol::{BlobHash, Manifest, Refusal, RefusalCode, codec};
-use grange_store::{ReceiveError, Receiving, Store};
+use grange_store::{ReceiveError, Store};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
@@ -47,7 +47,7 @@ pub(super) struct Missing {
 
 /// Ask which files the farm lacks
 #[utoipa::path(
-    post, path = "/api/v1/blobs/missing", tag = "files", request_body = Hashes,
+    post, path = "/api/v1/blobs/missing", operation_id = "missing_blobs", tag = "files", request_body = Hashes,
     responses((status = 200, body = Missing), Problems),
 )]
 pub(super) async fn missing(
@@ -66,7 +66,7 @@ pub(super) async fn missing(
 ///
 /// The answer's hash is the `manifest` of a submission. The files need not be there yet.
 #[utoipa::path(
-    post, path = "/api/v1/manifests", tag = "files", request_body = Manifest,
+    post, path = "/api/v1/manifests", operation_id = "create_manifest", tag = "files", request_body = Manifest,
     responses((status = 200, body = Blob), Problems),
 )]
 pub(super) async fn manifest(
@@ -83,7 +83,7 @@ pub(super) async fn manifest(
 ///
 /// Knows ranges and `If-None-Match`; the ETag is the hash.
 #[utoipa::path(
-    get, path = "/api/v1/blobs/{hash}", tag = "files",
+    get, path = "/api/v1/blobs/{hash}", operation_id = "blob", tag = "files",
     params(
         ("hash" = BlobHash, Path),
         ("Range" = Option<String>, Header, description = "`bytes=FIRST-LAST`, one range"),
@@ -108,7 +108,7 @@ pub(super) async fn get(
 /// With its `Content-Length`. It is stored if its bytes have the hash; 200 says that the farm had
 /// it already. A file that broke off may be sent again from its beginning.
 #[utoipa::path(
-    put, path = "/api/v1/blobs/{hash}", tag = "files", params(("hash" = BlobHash, Path)),
+    put, path = "/api/v1/blobs/{hash}", operation_id = "put_blob", tag = "files", params(("hash" = BlobHash, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = Blob, description = "The farm has it already"),
@@ -128,13 +128,35 @@ pub(super) async fn put(
         drain(body).await?;
         return Ok((StatusCode::OK, Json(blob)));
     }
-    let Ok(Ok(_permit)) = tokio::time::timeout(TURN, api.transfers.acquire()).await else {
-        return Err(Problem::busy("too many files are on their way: try again in a moment"));
-    };
-    let receiving = receive(&api.shared.store, blob, body).await?;
-    let finished = spawn_blocking(move || receiving.finish()).await;
-    finished.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
+    let _permit = turn(&api).await?;
+    receive(&api.shared.store, Some(hash), blob.len, body).await?;
     Ok((StatusCode::CREATED, Json(blob)))
+}
+
+/// Send a file without knowing its hash
+///
+/// With its `Content-Length`. The answer tells the BLAKE3 hash, for clients that have none at hand.
+#[utoipa::path(
+    post, path = "/api/v1/blobs", tag = "files", operation_id = "post_blob",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, body = Blob, description = "Stored, and durable"), Problems),
+)]
+pub(super) async fn post(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Blob>), Problem> {
+    let len = length(&headers)?;
+    let _permit = turn(&api).await?;
+    let hash = receive(&api.shared.store, None, len, body).await?;
+    Ok((StatusCode::CREATED, Json(Blob { hash, len })))
+}
+
+async fn turn(api: &Api) -> Result<SemaphorePermit<'_>, Problem> {
+    match tokio::time::timeout(TURN, api.transfers.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::busy("too many files are on their way: try again in a moment")),
+    }
 }
 
 fn length(headers: &HeaderMap) -> Result<u64, Problem> {
@@ -152,10 +174,19 @@ fn length(headers: &HeaderMap) -> Result<u64, Problem> {
     }
 }
 
-/// Writes the body to the store's disk, piece by piece.
-async fn receive(store: &Arc<Store>, blob: Blob, body: Body) -> Result<Receiving, Problem> {
+/// Writes the body to the store's disk, piece by piece, and verifies it. Returns its hash.
+async fn receive(
+    store: &Arc<Store>,
+    hash: Option<BlobHash>,
+    len: u64,
+    body: Body,
+) -> Result<BlobHash, Problem> {
     let store = store.clone();
-    let opened = spawn_blocking(move || store.receive(blob)).await;
+    let opened = spawn_blocking(move || match hash {
+        Some(hash) => store.receive(Blob { hash, len }),
+        None => store.receive_unnamed(len),
+    });
+    let opened = opened.await;
     let mut receiving = opened.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
     // What an earlier attempt left is not written again; if it differs, the hash tells.
     let mut there = receiving.offset();
@@ -166,7 +197,7 @@ async fn receive(store: &Arc<Store>, blob: Blob, body: Body) -> Result<Receiving
             there -= known;
             receiving.write(&piece.split_off(known as usize))?;
         }
-        Ok(receiving)
+        Ok::<_, ReceiveError>(receiving)
     });
     let mut body = body.into_data_stream();
     let arrived = loop {
@@ -184,7 +215,12 @@ async fn receive(store: &Arc<Store>, blob: Blob, body: Body) -> Result<Receiving
     drop(pieces);
     let written = writing.await.map_err(|_| Problem::unexpected())?;
     arrived?;
-    written.map_err(not_stored)
+    let receiving = written.map_err(not_stored)?;
+    let finished = spawn_blocking(move || {
+        let hash = receiving.hash();
+        receiving.finish().map(|()| hash)
+    });
+    finished.await.map_err(|_| Problem::unexpected())?.map_err(not_stored)
 }
 
 async fn drain(body: Body) -> Result<(), Problem> {

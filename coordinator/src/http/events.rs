@@ -44,7 +44,7 @@ struct Telling {
 ///
 /// Server-sent events; each is a WatchEvent.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events",
+    get, path = "/api/v1/events", operation_id = "farm_events", tag = "events",
     responses((status = 200, body = WatchEvent, content_type = "text/event-stream"), Problems),
 )]
 pub(super) async fn farm(
@@ -67,9 +67,9 @@ pub(super) struct Since {
 ///
 /// Server-sent events; each is a WatchEvent. Outputs of before come first.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/events", tag = "events",
+    get, path = "/api/v1/jobs/{id}/events", operation_id = "job_events", tag = "events",
     params(
-        ("id" = u32, Path), Since,
+        ("id" = u32, Path, example = 1), Since,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the latest event with one"),
     ),
     responses((status = 200, body = WatchEvent, content_type = "text/event-stream"), Problems),

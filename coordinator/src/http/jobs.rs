@@ -17,7 +17,7 @@ use crate::session::{calls, unknown_job};
 
 /// The jobs, the latest first
 #[utoipa::path(
-    get, path = "/api/v1/jobs", tag = "jobs", params(Part),
+    get, path = "/api/v1/jobs", operation_id = "jobs", tag = "jobs", params(Part),
     responses((status = 200, body = Page<JobView>), Problems),
 )]
 pub(super) async fn list(
@@ -38,7 +38,7 @@ pub(super) async fn list(
 
 /// A job with its steps, and the tasks that run or have failed
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = u32, Path)),
+    get, path = "/api/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobDetail), Problems),
 )]
 pub(super) async fn detail(
@@ -55,7 +55,7 @@ pub(super) async fn detail(
 
 /// Stop a job for good
 #[utoipa::path(
-    post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = u32, Path)),
+    post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobView), Problems),
 )]
 pub(super) async fn cancel(
@@ -68,7 +68,7 @@ pub(super) async fn cancel(
 
 /// Begin no more of a job's tasks
 #[utoipa::path(
-    post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", params(("id" = u32, Path)),
+    post, path = "/api/v1/jobs/{id}/pause", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobView), Problems),
 )]
 pub(super) async fn pause(
@@ -81,7 +81,7 @@ pub(super) async fn pause(
 
 /// Go on with a paused job
 #[utoipa::path(
-    post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", params(("id" = u32, Path)),
+    post, path = "/api/v1/jobs/{id}/resume", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobView), Problems),
 )]
 pub(super) async fn resume(
@@ -94,7 +94,7 @@ pub(super) async fn resume(
 
 /// Try failed and canceled tasks anew
 #[utoipa::path(
-    post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = u32, Path)),
+    post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobView), Problems),
 )]
 pub(super) async fn retry(
@@ -114,7 +114,7 @@ pub(super) struct Urgency {
 
 /// Change how urgent a job is
 #[utoipa::path(
-    put, path = "/api/v1/jobs/{id}/priority", tag = "jobs", params(("id" = u32, Path)),
+    put, path = "/api/v1/jobs/{id}/priority", tag = "jobs", params(("id" = u32, Path, example = 1)),
     request_body = Urgency, responses((status = 200, body = JobView), Problems),
 )]
 pub(super) async fn prioritise(
@@ -128,7 +128,7 @@ pub(super) async fn prioritise(
 
 /// All tasks of a job, step by step
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/tasks", tag = "jobs", params(("id" = u32, Path), Part),
+    get, path = "/api/v1/jobs/{id}/tasks", tag = "jobs", params(("id" = u32, Path, example = 1), Part),
     responses((status = 200, body = Page<TaskView>), Problems),
 )]
 pub(super) async fn tasks(
@@ -167,7 +167,7 @@ pub(super) struct OfLogs {
 
 /// What Blender printed in a job's attempts, the latest first, 50 to a page
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", params(("id" = u32, Path), OfLogs),
+    get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", params(("id" = u32, Path, example = 1), OfLogs),
     responses((status = 200, body = Page<LogView>), Problems),
 )]
 pub(super) async fn logs(

@@ -115,8 +115,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .routes(routes!(blobs::manifest))
         .layer(DefaultBodyLimit::max(LIST_MAX))
         .split_for_parts();
-    let (files, of_files) =
-        OpenApiRouter::new().routes(routes!(blobs::get, blobs::put)).split_for_parts();
+    let (files, of_files) = OpenApiRouter::new()
+        .routes(routes!(blobs::get, blobs::put))
+        .routes(routes!(blobs::post))
+        .split_for_parts();
     document.merge(of_lists);
     document.merge(of_files);
     // A name has slashes, which a path of OpenAPI cannot say.

@@ -34,8 +34,8 @@ pub(super) struct OfOutputs {
 
 /// A job's committed outputs, in the order of their commit
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/outputs", tag = "outputs",
-    params(("id" = u32, Path), OfOutputs),
+    get, path = "/api/v1/jobs/{id}/outputs", operation_id = "outputs", tag = "outputs",
+    params(("id" = u32, Path, example = 1), OfOutputs),
     responses((status = 200, body = Page<OutputView>), Problems),
 )]
 pub(super) async fn list(
@@ -69,9 +69,9 @@ pub(super) async fn list(
 /// Its name may be given with slashes or with `%2F`. Knows ranges and `If-None-Match`; the ETag is
 /// the file's BLAKE3 hash.
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/outputs/{name}", tag = "outputs",
+    get, path = "/api/v1/jobs/{id}/outputs/{name}", operation_id = "output", tag = "outputs",
     params(
-        ("id" = u32, Path),
+        ("id" = u32, Path, example = 1),
         ("name" = String, Path),
         ("Range" = Option<String>, Header, description = "`bytes=FIRST-LAST`, one range"),
     ),

@@ -25,7 +25,11 @@ type Created = (StatusCode, [(HeaderName, String); 1], Json<JobView>);
 /// a week is the same job, also after the coordinator was started anew; with another body it is
 /// refused.
 #[utoipa::path(
-    post, path = "/api/v1/jobs", tag = "jobs", request_body = Submission,
+    post, path = "/api/v1/jobs", tag = "jobs",
+    request_body(content = Submission, example = json!({
+        "name": "a test of the farm", "queue_anyway": true,
+        "kind": { "noop": { "tasks": 3, "millis": 1 } },
+    })),
     params((
         "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
         description = "Any text; a token's keys are its own",

@@ -25,7 +25,7 @@ pub(super) struct Wish {
 
 /// The tokens that are good now, without their secrets
 #[utoipa::path(
-    get, path = "/api/v1/tokens", tag = "tokens",
+    get, path = "/api/v1/tokens", operation_id = "tokens", tag = "tokens",
     responses((status = 200, body = Vec<ApiTokenView>), Problems),
 )]
 pub(super) async fn list(
@@ -43,7 +43,7 @@ pub(super) async fn list(
 ///
 /// Its connect string is told now and never again.
 #[utoipa::path(
-    post, path = "/api/v1/tokens", tag = "tokens", request_body = Wish,
+    post, path = "/api/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = Wish,
     responses((status = 201, body = ApiToken), Problems),
 )]
 pub(super) async fn create(
@@ -60,7 +60,7 @@ pub(super) async fn create(
 
 /// Revoke a token by its name
 #[utoipa::path(
-    delete, path = "/api/v1/tokens/{name}", tag = "tokens", params(("name" = String, Path)),
+    delete, path = "/api/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", params(("name" = String, Path)),
     responses((status = 204, description = "It is good for nothing any more"), Problems),
 )]
 pub(super) async fn revoke(

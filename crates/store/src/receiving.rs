@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
 
 use crate::store::Store;
@@ -15,7 +16,9 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Receiving {
     store: Arc<Store>,
-    blob: Blob,
+    /// What the bytes shall have; `None`: whatever they have.
+    hash: Option<BlobHash>,
+    len: u64,
     path: PathBuf,
     file: File,
     hasher: blake3::Hasher,
@@ -25,19 +28,28 @@ pub struct Receiving {
 
 impl Receiving {
     pub(crate) fn begin(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
-        Self::open(store, blob, false)
+        Self::open(store, Some(blob.hash), blob.len, false)
+    }
+
+    pub(crate) fn begin_unnamed(store: Arc<Store>, len: u64) -> Result<Self, ReceiveError> {
+        Self::open(store, None, len, true)
     }
 
     pub(crate) fn begin_anew(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
-        Self::open(store, blob, true)
+        Self::open(store, Some(blob.hash), blob.len, true)
     }
 
-    fn open(store: Arc<Store>, blob: Blob, anew: bool) -> Result<Self, ReceiveError> {
-        let path = store.claim(blob.hash, anew);
+    fn open(
+        store: Arc<Store>,
+        hash: Option<BlobHash>,
+        len: u64,
+        anew: bool,
+    ) -> Result<Self, ReceiveError> {
+        let path = store.claim(hash, anew);
         let resumable = path.extension().is_none();
-        match open_arriving(&path, blob.len) {
+        match open_arriving(&path, len) {
             Ok((file, hasher, written)) => {
-                Ok(Self { store, blob, path, file, hasher, written, resumable })
+                Ok(Self { store, hash, len, path, file, hasher, written, resumable })
             }
             Err(error) => {
                 store.unclaim(&path);
@@ -53,8 +65,8 @@ impl Receiving {
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
         let after = self.written + bytes.len() as u64;
-        if after > self.blob.len {
-            return Err(ReceiveError::Length { expected: self.blob.len, got: after });
+        if after > self.len {
+            return Err(ReceiveError::Length { expected: self.len, got: after });
         }
         self.file.write_all(bytes).map_err(ReceiveError::of)?;
         self.hasher.update(bytes);
@@ -62,21 +74,31 @@ impl Receiving {
         Ok(())
     }
 
+    /// Of the bytes so far.
+    pub fn hash(&self) -> BlobHash {
+        self.hasher.finalize().into()
+    }
+
     /// Verifies length and hash, makes the file durable and gives it its name. Bytes that are not
     /// the announced ones are thrown away.
     pub fn finish(mut self) -> Result<(), ReceiveError> {
-        if self.written < self.blob.len {
-            return Err(ReceiveError::Length { expected: self.blob.len, got: self.written });
+        if self.written < self.len {
+            return Err(ReceiveError::Length { expected: self.len, got: self.written });
         }
-        if *self.hasher.finalize().as_bytes() != *self.blob.hash.as_bytes() {
-            self.resumable = false;
-            return Err(ReceiveError::Hash);
+        let hash = self.hash();
+        match self.hash {
+            Some(expected) if expected != hash => {
+                self.resumable = false;
+                return Err(ReceiveError::Hash);
+            }
+            None if self.store.len_of(hash) == Some(self.len) => return Ok(()),
+            _ => {}
         }
-        self.settle().map_err(ReceiveError::of)
+        self.settle(hash).map_err(ReceiveError::of)
     }
 
-    fn settle(&mut self) -> io::Result<()> {
-        let target = self.store.path(self.blob.hash);
+    fn settle(&mut self, hash: BlobHash) -> io::Result<()> {
+        let target = self.store.path(hash);
         let shard = target.parent().map_or_else(|| target.clone(), PathBuf::from);
         self.file.set_permissions(Permissions::from_mode(0o444))?;
         self.file.sync_data()?;

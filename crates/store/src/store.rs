@@ -107,6 +107,12 @@ impl Store {
         Receiving::begin(self.clone(), blob)
     }
 
+    /// Begins to receive a file of which only the length in bytes is known. Its name is the hash
+    /// that it turns out to have ([`Receiving::hash`]).
+    pub fn receive_unnamed(self: &Arc<Self>, len: u64) -> Result<Receiving, ReceiveError> {
+        Receiving::begin_unnamed(self.clone(), len)
+    }
+
     /// Keeps bytes that are in memory.
     pub fn put_bytes(self: &Arc<Self>, bytes: &[u8]) -> Result<Blob, ReceiveError> {
         let blob = Blob { hash: BlobHash::of(bytes), len: bytes.len() as u64 };
@@ -195,14 +201,15 @@ impl Store {
 
     /// A path to receive a file at: the one that an attempt which broke off left, unless somebody
     /// is writing there or the caller wants to begin anew.
-    pub(crate) fn claim(&self, hash: BlobHash, anew: bool) -> PathBuf {
+    pub(crate) fn claim(&self, hash: Option<BlobHash>, anew: bool) -> PathBuf {
         let mut state = self.lock();
-        let resumable = self.root.join(ARRIVING).join(hash.to_hex());
+        let name = hash.map_or_else(|| "unnamed".into(), |hash| hash.to_hex());
+        let resumable = self.root.join(ARRIVING).join(&name);
         if !anew && state.arriving.insert(resumable.clone()) {
             return resumable;
         }
         state.scratch_names += 1;
-        let name = format!("{}.{}.{}", hash.to_hex(), std::process::id(), state.scratch_names);
+        let name = format!("{name}.{}.{}", std::process::id(), state.scratch_names);
         let path = self.root.join(ARRIVING).join(name);
         state.arriving.insert(path.clone());
         path

@@ -90,3 +90,19 @@ fn a_file_says_how_long_it_is() {
     let endless = http.put_from(&path, Some(1 << 41), std::io::repeat(0)).unwrap();
     endless.problem(413, "too_large", "more than");
 }
+
+#[test]
+fn a_client_without_blake3_is_told_the_hash() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let bytes = vec![3; 1_500_000];
+    let blob = json!({ "hash": BlobHash::of(&bytes).to_string(), "len": bytes.len() });
+    for _ in 0..2 {
+        let told = http.send("POST", "/api/v1/blobs", &[], bytes.clone());
+        assert_eq!(told.json(201), blob);
+    }
+    let hash = blob["hash"].as_str().unwrap();
+    assert_eq!(http.get(&format!("/api/v1/blobs/{hash}")).body, bytes);
+    let arriving = farm.home().join("coordinator/store/arriving");
+    assert_eq!(std::fs::read_dir(arriving).unwrap().count(), 0);
+}

@@ -69,16 +69,19 @@ fn a_job_is_submitted_watched_and_fetched() {
 }
 
 #[test]
-fn watchers_of_the_farm_hear_of_every_job() {
-    let farm = Farm::new();
+fn watchers_of_the_farm_hear_of_every_job_and_of_its_end() {
+    let mut farm = Farm::new();
     let http = Http::of(&farm, "submitter");
     let mut events = http.events("/api/v1/events", None);
     assert!(events.by_ref().any(|event| event.data == "caughtup"));
     submit(&http, &noop("news", 1));
     assert!(events.by_ref().any(|event| event.data["job"]["name"] == "news"));
-    farm.grange(&["token", "list"]).well();
     let missing = http.get("/api/v1/jobs/99/events");
     missing.problem(404, "not_found", "there is no job 99");
+    let began = std::time::Instant::now();
+    farm.stop_coordinator();
+    assert_eq!(events.last().map(|event| event.data["job"].is_object()), None);
+    assert!(began.elapsed().as_secs() < 4, "it waited for its watchers: {:?}", began.elapsed());
 }
 
 #[test]

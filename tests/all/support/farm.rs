@@ -219,6 +219,14 @@ impl Farm {
         }
     }
 
+    /// Has the coordinator end as it should.
+    pub(crate) fn stop_coordinator(&mut self) {
+        if let Some(mut child) = self.coordinator.take() {
+            signal(child.id(), "TERM");
+            assert!(child.wait().unwrap().success());
+        }
+    }
+
     /// What a process of the farm printed.
     pub(crate) fn said(&self, name: &str) -> String {
         fs::read_to_string(self.home().join(format!("{name}.log"))).unwrap_or_default()
