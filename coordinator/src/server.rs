@@ -57,7 +57,7 @@ impl Server {
             .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
         let listener = Listener::bind(config.listen, &own)?;
         let local_addr = listener.local_addr().context("the socket has no address")?;
-        let web = Web::bind(config.http_listen, local_addr).await?;
+        let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
         let farm = Farm::start(config.farm.clone(), state, Box::new(journal), config.timing);
         let admin = state_dir.join("admin");
         let address = FarmAddress {

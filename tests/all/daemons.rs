@@ -135,4 +135,13 @@ fn what_a_daemon_says_when_its_address_is_taken() {
     let mut command = Command::new(program("grange-coordinator"));
     command.args(["--listen", &address, "--state-dir"]).arg(dir.path());
     Told::by(&mut command).fails(1, &format!("the address {address} cannot be listened on"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(program("grange-coordinator"));
+    command.args(["--listen", "127.0.0.1:0", "--http-listen", &address, "--state-dir"]);
+    let saying = format!("the address {address} (TCP) of the HTTP API cannot be listened on");
+    Told::by(command.arg(dir.path())).fails(1, &saying);
+    let mut command = Command::new(program("grange-coordinator"));
+    command.args(["--http-listen", "of", "--state-dir"]).arg(dir.path());
+    Told::by(&mut command).fails(1, "`of` in `http_listen` is neither ADDRESS:PORT nor `off`");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Json};
 use futures_util::StreamExt;
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use super::download::{self, Lifetime};
 use super::extract::{At, Told};
-use super::gate::Caller;
+use super::gate::{Caller, announced};
 use super::openapi::Problems;
 use super::{Api, Problem};
 
@@ -160,8 +160,7 @@ async fn turn(api: &Api) -> Result<SemaphorePermit<'_>, Problem> {
 }
 
 fn length(headers: &HeaderMap) -> Result<u64, Problem> {
-    let len = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-    match len {
+    match announced(headers) {
         None => Err(Problem::new(
             StatusCode::LENGTH_REQUIRED,
             "length_required",

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use grange_protocol::client::Role;
 use grange_protocol::connect::parse_token;
 use grange_protocol::shot::Label;
@@ -15,6 +16,9 @@ use super::{Api, Problem, farm};
 
 /// How long an answer may take that is not a file.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes that are read although they are not wanted.
+const WASTE_MAX: u64 = 64 << 20;
 
 /// Whose token a request has shown.
 #[derive(Clone, Debug)]
@@ -47,6 +51,26 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
     })
 }
 
+/// Refuses a body that says itself that it is too large, before it is sent if the client asks
+/// first. What a client sends without asking is taken up to a bound and thrown away: who is sending
+/// reads no answer.
+pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Response {
+    let asks = request.headers().contains_key(header::EXPECT);
+    match announced(request.headers()) {
+        Some(len) if len > MAX => {
+            if !asks && len <= WASTE_MAX {
+                let mut body = request.into_body().into_data_stream();
+                while let Some(Ok(_)) = body.next().await {}
+            }
+            let detail = format!(
+                "the body has {len} bytes, and this request takes {MAX} at most: send it in parts"
+            );
+            Problem::too_large(detail).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
 impl Caller {
     /// Whether the token is still good.
     pub(super) async fn is_welcome(&self, api: &Api) -> bool {
@@ -55,6 +79,11 @@ impl Caller {
             api.shared.farm.look(move |farm| farm.core.api_token(token, farm.now()).is_some());
         look.await.unwrap_or(false)
     }
+}
+
+/// How many bytes a body has, as its sender says.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {

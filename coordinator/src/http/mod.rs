@@ -108,11 +108,13 @@ fn router(shared: Arc<Shared>) -> Router {
         .routes(routes!(tokens::revoke))
         .routes(routes!(events::farm))
         .routes(routes!(events::job))
+        .layer(from_fn(gate::within::<{ FRAME_MAX as u64 }>))
         .layer(DefaultBodyLimit::max(FRAME_MAX))
         .split_for_parts();
     let (lists, of_lists) = OpenApiRouter::new()
         .routes(routes!(blobs::missing))
         .routes(routes!(blobs::manifest))
+        .layer(from_fn(gate::within::<{ LIST_MAX as u64 }>))
         .layer(DefaultBodyLimit::max(LIST_MAX))
         .split_for_parts();
     let (files, of_files) = OpenApiRouter::new()

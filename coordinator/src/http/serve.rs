@@ -47,14 +47,25 @@ pub(crate) struct Serving {
 }
 
 impl Web {
-    /// `farm` is where the farm listens for QUIC.
-    pub(crate) async fn bind(listen: HttpListen, farm: SocketAddr) -> anyhow::Result<Option<Self>> {
+    /// `farm` is where the farm listens for QUIC, which it may have chosen itself.
+    pub(crate) async fn bind(
+        listen: HttpListen,
+        farm: SocketAddr,
+        chosen: bool,
+    ) -> anyhow::Result<Option<Self>> {
         let wanted = match listen {
             HttpListen::Off => return Ok(None),
             HttpListen::At(address) => address,
             HttpListen::LikeFarm => farm,
         };
-        let listener = TcpListener::bind(wanted).await.with_context(|| {
+        let bound = match TcpListener::bind(wanted).await {
+            // A port that is free on UDP need not be so on TCP.
+            Err(_) if chosen && listen == HttpListen::LikeFarm => {
+                TcpListener::bind((wanted.ip(), 0)).await
+            }
+            bound => bound,
+        };
+        let listener = bound.with_context(|| {
             format!(
                 "the address {wanted} (TCP) of the HTTP API cannot be listened on: stop what uses \
                  it, or choose another with `http_listen`"

@@ -24,12 +24,12 @@ pub(crate) fn tokens(tokens: &[ApiTokenView]) -> String {
     table.to_string()
 }
 
-/// To the largest unit: nobody plans by the second.
+/// In the largest unit that fits, rounded up: nobody plans by the second.
 fn good_for(until: Millis) -> String {
     let until = SystemTime::UNIX_EPOCH + Duration::from_millis(until.0);
     match until.duration_since(SystemTime::now()).unwrap_or_default().as_secs() {
-        seconds @ 0..3600 => format!("{} min", seconds / 60),
-        seconds @ 3600..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
+        seconds @ 0..3600 => format!("{} min", seconds.div_ceil(60)),
+        seconds @ 3600..172_800 => format!("{} h", seconds.div_ceil(3600)),
+        seconds => format!("{} days", seconds.div_ceil(86_400)),
     }
 }
