@@ -46,7 +46,7 @@ pub(crate) use serve::{Serving, Web};
 /// Requests that are answered at once; more are told to come back.
 const REQUESTS: usize = 256;
 /// Watchers at once; more are told to come back.
-const WATCHERS: usize = 1_024;
+const WATCHERS: usize = 512;
 /// Files on their way at once, up and down; more wait for a while.
 const TRANSFERS: usize = 64;
 /// Lists of many files: what a farm lacks, manifests. Bytes of the body.

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::HttpListen;
 use crate::session::Shared;
 
-/// Connections at once; more wait to be accepted.
+/// Connections at once, more than there are watchers; further ones wait to be accepted.
 const CONNECTIONS: usize = 1_024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the head of a request, and between two requests of a connection.

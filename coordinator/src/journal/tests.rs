@@ -133,6 +133,12 @@ async fn outputs_come_in_the_order_of_their_commit_page_by_page() {
     assert_eq!(row.output.blob.hash, BlobHash::of(&0u32.to_le_bytes()));
     let other = OutputsQuery { job: JobId(1), step: Some(StepIndex(1)), after: 0 };
     assert_eq!(archive.outputs(other).await.unwrap().rows, []);
+    let by_name = async |job, name: &str| {
+        let found = archive.output(JobId(job), name.parse().unwrap()).await.unwrap();
+        found.map(|output| output.cursor)
+    };
+    assert_eq!(by_name(1, "0007.png").await, Some(9));
+    assert_eq!((by_name(2, "0007.png").await, by_name(1, "7.png").await), (None, None));
 }
 
 #[tokio::test]

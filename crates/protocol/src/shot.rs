@@ -9,6 +9,9 @@ use crate::frames::FrameSet;
 use crate::limits::LABEL_MAX;
 use crate::name::{BadName, OutputName};
 
+/// Pixels of a picture's side.
+const SIDE_MAX: u32 = 65_536;
+
 /// One picture, or one sequence of pictures, of a scene. What is `None` stays as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -33,9 +36,17 @@ pub struct Shot {
 /// Width and height in pixels, both at least 1; the scene's percentage is not applied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(try_from = "Size")]
 pub struct Resolution {
     pub width: u32,
     pub height: u32,
+}
+
+/// A [`Resolution`] that nobody has checked.
+#[derive(Deserialize)]
+struct Size {
+    width: u32,
+    height: u32,
 }
 
 /// The name of a thing in a .blend file or of a job: not empty unless documented, short, and
@@ -110,9 +121,21 @@ impl FromStr for Resolution {
             .and_then(|(width, height)| {
                 Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
             })
-            .filter(|(width, height)| (1..=65_536).contains(width) && (1..=65_536).contains(height))
-            .map(|(width, height)| Self { width, height })
+            .and_then(|(width, height)| Self::try_from(Size { width, height }).ok())
             .ok_or_else(|| BadShot::Resolution(text.into()))
+    }
+}
+
+impl TryFrom<Size> for Resolution {
+    type Error = BadShot;
+
+    fn try_from(Size { width, height }: Size) -> Result<Self, BadShot> {
+        let good = 1..=SIDE_MAX;
+        if good.contains(&width) && good.contains(&height) {
+            Ok(Self { width, height })
+        } else {
+            Err(BadShot::Resolution(format!("{width}x{height}")))
+        }
     }
 }
 

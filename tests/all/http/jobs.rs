@@ -192,6 +192,9 @@ fn mistakes_are_problems_with_one_clear_sentence() {
         "the job has no name: give it one",
     );
     let mut lacking = submission(&http, "frame_ms = 1", 1);
+    let mut flat = lacking.clone();
+    flat["kind"]["animation"]["shot"]["resolution"] = json!({ "width": 0, "height": 9 });
+    http.ask("POST", "/api/v1/jobs", &flat).problem(422, "invalid", "`0x9` is not a resolution");
     lacking["manifest"] = json!("ab".repeat(32));
     http.ask("POST", "/api/v1/jobs", &lacking).problem(
         422,
