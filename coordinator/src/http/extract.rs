@@ -23,7 +23,12 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
-            Err(error) => Err(Problem::bad_request(error.body_text())),
+            Err(error) => {
+                let (path, why) = (parts.uri.path(), error.body_text());
+                Err(Problem::bad_request(format!(
+                    "a part of {path} is not what belongs there: {why}"
+                )))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -11,6 +11,7 @@ use grange_protocol::client::Role;
 use grange_protocol::connect::parse_token;
 use grange_protocol::shot::Label;
 use grange_scheduler::TokenHash;
+use tokio::time::timeout;
 
 use super::{Api, Problem, farm};
 
@@ -36,19 +37,22 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
         .into_response();
     };
     if request.uri().path() != farm::CA_PATH {
-        match identify(&api, request.headers()).await {
-            Ok(caller) => drop(request.extensions_mut().insert(caller)),
-            Err(problem) => return problem.into_response(),
+        // The farm answers nobody while its disk is full.
+        match timeout(PATIENCE, identify(&api, request.headers())).await {
+            Ok(Ok(caller)) => drop(request.extensions_mut().insert(caller)),
+            Ok(Err(problem)) => return problem.into_response(),
+            Err(_) => return too_slow().into_response(),
         }
     }
     next.run(request).await
 }
 
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
-    tokio::time::timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = "the request took too long to arrive or to be answered: try again";
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail).into_response()
-    })
+    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| too_slow().into_response())
+}
+
+fn too_slow() -> Problem {
+    Problem::busy("the request took too long to arrive or to be answered: try again in a moment")
 }
 
 /// Refuses a body that says itself that it is too large, before it is sent if the client asks
