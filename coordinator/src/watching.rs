@@ -162,3 +162,57 @@ fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::farm::FarmHandle;
+    use crate::journal::{Journal, Sqlite};
+    use grange_scheduler::Timing;
+    use grange_store::Store;
+    use grange_transport::Authority;
+    use tempfile::TempDir;
+    use tokio::sync::Semaphore;
+
+    async fn shared(dir: &TempDir) -> (FarmHandle, Arc<Shared>) {
+        let (journal, state) = Sqlite::open(&dir.path().join("journal.sqlite")).await.unwrap();
+        let archive = journal.archive();
+        let name: grange_protocol::shot::Label = "test".parse().unwrap();
+        let farm = Farm::start(name.clone(), state, Box::new(journal), Timing::default());
+        let shared = Shared {
+            farm: farm.clone(),
+            store: Arc::new(Store::open(&dir.path().join("store")).unwrap()),
+            archive,
+            authority: Authority::open(dir.path(), &name).unwrap(),
+            name,
+            addresses: Vec::new(),
+            http_addresses: None,
+            transfers: Semaphore::new(1),
+        };
+        (farm, Arc::new(shared))
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_lags_is_told_the_present_state_again() {
+        let dir = TempDir::new().unwrap();
+        let (farm, shared) = shared(&dir).await;
+        let mut watch = Watch::begin(&shared, WatchRequest::Farm).await.unwrap();
+        let present = watch.next().await.unwrap().unwrap();
+        assert!(matches!(present, WatchEvent::Farm(_)), "{present:?}");
+        assert_eq!(watch.next().await, Ok(Some(WatchEvent::CaughtUp)));
+        assert_eq!(watch.next_now(), None);
+
+        let flood = farm.look(|farm| {
+            for jobs_open in 0..10_000 {
+                let view = grange_protocol::view::FarmView { jobs_open, ..farm.farm_view() };
+                farm.watchers.send(Arc::new(WatchEvent::Farm(view))).unwrap();
+            }
+        });
+        flood.await.unwrap();
+        // Of ten thousand changes it hears nothing but how things are now.
+        assert_eq!(watch.next().await, Ok(Some(present)));
+        assert_eq!(watch.next_now(), None);
+        farm.stop().await;
+        assert_eq!(watch.next().await, Ok(None));
+    }
+}

@@ -47,7 +47,8 @@ pub(super) struct Missing {
 
 /// Ask which files the farm lacks
 #[utoipa::path(
-    post, path = "/api/v1/blobs/missing", operation_id = "missing_blobs", tag = "files", request_body = Hashes,
+    post, path = "/api/v1/blobs/missing",
+    operation_id = "missing_blobs", tag = "files", request_body = Hashes,
     responses((status = 200, body = Missing), Problems),
 )]
 pub(super) async fn missing(
@@ -66,7 +67,8 @@ pub(super) async fn missing(
 ///
 /// The answer's hash is the `manifest` of a submission. The files need not be there yet.
 #[utoipa::path(
-    post, path = "/api/v1/manifests", operation_id = "create_manifest", tag = "files", request_body = Manifest,
+    post, path = "/api/v1/manifests",
+    operation_id = "create_manifest", tag = "files", request_body = Manifest,
     responses((status = 200, body = Blob), Problems),
 )]
 pub(super) async fn manifest(
@@ -89,8 +91,14 @@ pub(super) async fn manifest(
         ("Range" = Option<String>, Header, description = "`bytes=FIRST-LAST`, one range"),
     ),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", headers(("ETag" = String))),
-        (status = 206, body = Vec<u8>, content_type = "application/octet-stream", description = "The range asked for"),
+        (
+            status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+            headers(("ETag" = String)),
+        ),
+        (
+            status = 206, body = Vec<u8>, content_type = "application/octet-stream",
+            description = "The range asked for",
+        ),
         (status = 304, description = "You have it already"),
         Problems,
     ),
@@ -108,7 +116,8 @@ pub(super) async fn get(
 /// With its `Content-Length`. It is stored if its bytes have the hash; 200 says that the farm had
 /// it already. A file that broke off may be sent again from its beginning.
 #[utoipa::path(
-    put, path = "/api/v1/blobs/{hash}", operation_id = "put_blob", tag = "files", params(("hash" = BlobHash, Path)),
+    put, path = "/api/v1/blobs/{hash}",
+    operation_id = "put_blob", tag = "files", params(("hash" = BlobHash, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, body = Blob, description = "The farm has it already"),

@@ -70,7 +70,10 @@ pub(super) struct Since {
     get, path = "/api/v1/jobs/{id}/events", operation_id = "job_events", tag = "events",
     params(
         ("id" = u32, Path, example = 1), Since,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the latest event with one"),
+        (
+            "Last-Event-ID" = Option<String>, Header,
+            description = "The id of the latest event that had one",
+        ),
     ),
     responses((status = 200, body = WatchEvent, content_type = "text/event-stream"), Problems),
 )]

@@ -38,7 +38,8 @@ pub(super) async fn list(
 
 /// A job with its steps, and the tasks that run or have failed
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}", operation_id = "job", tag = "jobs", params(("id" = u32, Path, example = 1)),
+    get, path = "/api/v1/jobs/{id}",
+    operation_id = "job", tag = "jobs", params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = JobDetail), Problems),
 )]
 pub(super) async fn detail(
@@ -128,7 +129,8 @@ pub(super) async fn prioritise(
 
 /// All tasks of a job, step by step
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/tasks", tag = "jobs", params(("id" = u32, Path, example = 1), Part),
+    get, path = "/api/v1/jobs/{id}/tasks",
+    tag = "jobs", params(("id" = u32, Path, example = 1), Part),
     responses((status = 200, body = Page<TaskView>), Problems),
 )]
 pub(super) async fn tasks(
@@ -167,7 +169,8 @@ pub(super) struct OfLogs {
 
 /// What Blender printed in a job's attempts, the latest first, 50 to a page
 #[utoipa::path(
-    get, path = "/api/v1/jobs/{id}/logs", tag = "jobs", params(("id" = u32, Path, example = 1), OfLogs),
+    get, path = "/api/v1/jobs/{id}/logs",
+    tag = "jobs", params(("id" = u32, Path, example = 1), OfLogs),
     responses((status = 200, body = Page<LogView>), Problems),
 )]
 pub(super) async fn logs(

@@ -43,7 +43,8 @@ pub(super) async fn list(
 ///
 /// Its connect string is told now and never again.
 #[utoipa::path(
-    post, path = "/api/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = Wish,
+    post, path = "/api/v1/tokens",
+    operation_id = "create_token", tag = "tokens", request_body = Wish,
     responses((status = 201, body = ApiToken), Problems),
 )]
 pub(super) async fn create(
@@ -60,7 +61,8 @@ pub(super) async fn create(
 
 /// Revoke a token by its name
 #[utoipa::path(
-    delete, path = "/api/v1/tokens/{name}", operation_id = "revoke_token", tag = "tokens", params(("name" = String, Path)),
+    delete, path = "/api/v1/tokens/{name}",
+    operation_id = "revoke_token", tag = "tokens", params(("name" = String, Path)),
     responses((status = 204, description = "It is good for nothing any more"), Problems),
 )]
 pub(super) async fn revoke(

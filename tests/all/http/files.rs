@@ -75,7 +75,7 @@ fn an_upload_that_broke_off_may_begin_again() {
     let bytes = vec![7; 2_000_000];
     let path = format!("/api/v1/blobs/{}", BlobHash::of(&bytes));
     let len = bytes.len() as u64;
-    http.put_from(&path, Some(len), Breaks(1_200_000)).expect_err("it broke off");
+    http.send_from("PUT", &path, Some(len), Breaks(1_200_000)).expect_err("it broke off");
     http.put(&path, &bytes).json(201);
     assert_eq!(http.get(&path).body, bytes);
 }
@@ -85,9 +85,9 @@ fn a_file_says_how_long_it_is() {
     let farm = Farm::new();
     let http = Http::of(&farm, "submitter");
     let path = format!("/api/v1/blobs/{}", BlobHash::of(b""));
-    let chunked = http.put_from(&path, None, std::io::empty()).unwrap();
+    let chunked = http.send_from("PUT", &path, None, std::io::empty()).unwrap();
     chunked.problem(411, "length_required", "Content-Length");
-    let endless = http.put_from(&path, Some(1 << 41), std::io::repeat(0)).unwrap();
+    let endless = http.send_from("PUT", &path, Some(1 << 41), std::io::repeat(0)).unwrap();
     endless.problem(413, "too_large", "more than");
 }
 
@@ -105,4 +105,24 @@ fn a_client_without_blake3_is_told_the_hash() {
     assert_eq!(http.get(&format!("/api/v1/blobs/{hash}")).body, bytes);
     let arriving = farm.home().join("coordinator/store/arriving");
     assert_eq!(std::fs::read_dir(arriving).unwrap().count(), 0);
+}
+
+#[test]
+fn a_large_file_never_lies_in_the_coordinators_memory() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let peak_kib = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", farm.coordinator_pid()));
+        let status = status.unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    const LEN: u64 = 150_000_000;
+    let before = peak_kib();
+    let zeros = std::io::Read::take(std::io::repeat(0), LEN);
+    let reply = http.send_from("POST", "/api/v1/blobs", Some(LEN), zeros).unwrap();
+    let hash = reply.json(201)["hash"].as_str().unwrap().to_owned();
+    let (len, hashed) = http.download(&format!("/api/v1/blobs/{hash}"));
+    assert_eq!((len, hashed), (LEN, hash));
+    assert!(peak_kib() - before < 40_000, "{before} KiB before, {} after", peak_kib());
 }

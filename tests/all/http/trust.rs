@@ -1,5 +1,6 @@
 //! Who may ask what, and whom a client trusts.
 
+use std::net::TcpStream;
 use std::process::Command;
 
 use serde_json::json;
@@ -99,6 +100,16 @@ fn a_client_trusts_the_farms_authority_and_nobody_else() {
     let own = http.get("/api/v1/ca.pem").body;
     let pinned = agent(Some(&own), true).get(format!("{localhost}/api/v1/ca.pem")).call().unwrap();
     assert_eq!(pinned.status(), 200);
+}
+
+#[test]
+fn those_who_connect_and_say_nothing_hold_up_nobody() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let address = http.base.strip_prefix("https://").unwrap();
+    let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert_eq!(http.get("/api/v1/farm").json(200)["farm"], "test");
+    drop(silent);
 }
 
 #[test]

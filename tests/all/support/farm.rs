@@ -192,6 +192,10 @@ impl Farm {
         })
     }
 
+    pub(crate) fn coordinator_pid(&self) -> u32 {
+        self.coordinator.as_ref().expect("a coordinator").id()
+    }
+
     pub(crate) fn agent_pid(&self, name: &str) -> u32 {
         self.agents.iter().find(|(other, _)| other == name).expect("a known agent").1.id()
     }

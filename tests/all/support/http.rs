@@ -64,14 +64,15 @@ impl Http {
 
     /// With a body from wherever it comes, of that length if it has one. The body is sent when the
     /// other side asks for it.
-    pub(crate) fn put_from(
+    pub(crate) fn send_from(
         &self,
+        method: &str,
         path: &str,
         len: Option<u64>,
         body: impl Read + 'static,
     ) -> Result<Answer, ureq::Error> {
         let mut request = Request::builder()
-            .method("PUT")
+            .method(method)
             .uri(format!("{}{path}", self.base))
             .header("Authorization", format!("Bearer {}", self.token))
             .header("Expect", "100-continue");
@@ -92,6 +93,14 @@ impl Http {
     ) -> Answer {
         let response = self.begin(method, path, headers, body).expect("an answer");
         Answer::read(response).expect("a whole answer")
+    }
+
+    /// Fetches a file that may be large. Returns its length and its hash.
+    pub(crate) fn download(&self, path: &str) -> (u64, String) {
+        let response = self.begin("GET", path, &[], Vec::new()).expect("an answer");
+        let mut hasher = blake3::Hasher::new();
+        let len = std::io::copy(&mut response.into_body().into_reader(), &mut hasher).unwrap();
+        (len, hasher.finalize().to_hex().to_string())
     }
 
     /// Events of a job or of the farm, as they come.
