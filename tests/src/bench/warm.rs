@@ -25,8 +25,9 @@ use super::{Figures, median};
 
 const FRAMES: u32 = 24;
 const ROUNDS: usize = 3;
-/// Channels of pixels that are not the same with fewer threads.
-const OTHER_BY_THREADS: usize = 1;
+/// Channels of pixels, of 5.5 million, in which Blender may differ from itself, each by 1 of 255: with
+/// fewer threads, and now and then with as many. One and two were seen.
+const OTHER_BY_BLENDER: usize = 4;
 /// Switches on what an agent switches on where memory allows it.
 const KEEP: &str = "import bpy; bpy.context.scene.render.use_persistent_data = True";
 
@@ -67,9 +68,17 @@ pub(super) fn run() -> anyhow::Result<Figures> {
             round.push(way.render(&scene, out.path())?);
             let pictures = pixels(out.path())?;
             let expected = expected.get_or_insert_with(|| pictures.clone());
-            let other = pictures.iter().zip(expected.iter()).filter(|(a, b)| a != b);
-            let tolerated = if way == Way::GrangeTwo { OTHER_BY_THREADS } else { 0 };
-            anyhow::ensure!(other.count() <= tolerated, "{name} gave other pixels");
+            let differing = pictures.iter().zip(expected.iter()).filter(|(a, b)| a != b);
+            let (mut other, mut largest) = (0, 0);
+            for (a, b) in differing {
+                other += 1;
+                largest = largest.max(a.abs_diff(*b));
+            }
+            anyhow::ensure!(
+                other <= OTHER_BY_BLENDER && largest <= 1,
+                "{name} gave other pixels: {other} channels of {}, by up to {largest}",
+                pictures.len()
+            );
         }
         rounds.push(round);
     }
