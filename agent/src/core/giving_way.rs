@@ -20,11 +20,8 @@ impl Core {
     /// frame, then the idle go, then the youngest. One stays, for what it has is its own.
     pub(super) fn give_way(&mut self, at: u16) {
         let Some(device) = self.devices.get(usize::from(at)) else { return };
-        let live: Vec<(InstanceId, Instance)> = self
-            .instances_on(at)
-            .filter(|(_, one)| !one.is_stopping())
-            .map(|(id, one)| (id, one.clone()))
-            .collect();
+        let live: Vec<(InstanceId, Instance)> =
+            self.live_on(at).map(|(id, one)| (id, one.clone())).collect();
         let taken: u64 = live.iter().map(|(_, one)| u64::from(one.takes().device_mib)).sum();
         let capacity = device.capacity_mib();
         let used: u64 = live.iter().map(|(_, one)| u64::from(one.now.device_mib)).sum();
@@ -70,7 +67,7 @@ impl Core {
 
     /// A number of instances that waits for memory in vain is lowered to what there is.
     pub(super) fn give_up_what_has_no_memory(&mut self, at: u16) {
-        let live = self.instances_on(at).filter(|(_, one)| !one.is_stopping()).count();
+        let live = self.live_on(at).count();
         let waits = self.attempts.values().any(|attempt| {
             attempt.assignment.device == at && attempt.waits_for_memory_since.is_some()
         });

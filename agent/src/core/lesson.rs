@@ -36,7 +36,7 @@ pub(super) struct Lesson {
 impl Core {
     pub(super) fn ran_out_of_memory(&mut self, id: InstanceId, lease: LeaseId, failure: Failure) {
         let Some(instance) = self.instances.get(&id) else { return };
-        let on_it = self.instances_on(instance.device).filter(|(_, one)| !one.is_stopping());
+        let on_it = self.live_on(instance.device);
         let lesson = Lesson {
             lease,
             device: instance.device,
@@ -102,11 +102,7 @@ impl Core {
     /// What of the memory that was set aside was there, beside what others and other instances use.
     fn could_have(&self, at: u16, given: Memory) -> Memory {
         let Some(device) = self.devices.get(usize::from(at)) else { return given };
-        let used = self
-            .instances_on(at)
-            .filter(|(_, one)| !one.is_stopping())
-            .map(|(_, one)| u64::from(one.now.device_mib))
-            .sum();
+        let used = self.live_on(at).map(|(_, one)| u64::from(one.now.device_mib)).sum();
         let there_mib = device.capacity_mib().saturating_sub(used);
         let device_mib = given.device_mib.min(u32::try_from(there_mib).unwrap_or(u32::MAX));
         Memory { device_mib, ..given }

@@ -46,6 +46,11 @@ impl Core {
             .map(|(id, instance)| (*id, instance))
     }
 
+    /// Those that are not on their way out.
+    pub(super) fn live_on(&self, device: u16) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.instances_on(device).filter(|(_, one)| !one.is_stopping())
+    }
+
     /// Memory that is neither used by others nor given to an instance, or taken by one.
     pub(super) fn free(&self, device: u16) -> Memory {
         let mib = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
@@ -99,7 +104,7 @@ impl Core {
         let book = self.devices.get(usize::from(instance.device))?;
         let expected = book.expects(instance.manifest, &assignment.expected);
         let (plain, kept) = (expected.plain?, expected.kept?);
-        let live = self.instances_on(instance.device).filter(|(_, one)| !one.is_stopping()).count();
+        let live = self.live_on(instance.device).count();
         let to_come = usize::from(book.count()).saturating_sub(live);
         let free = self.free(instance.device);
         let own = instance.takes();

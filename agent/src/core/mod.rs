@@ -233,7 +233,7 @@ impl Core {
         }
         for (at, device) in self.devices.iter().enumerate() {
             let on_it = || self.instances_on(at as u16).map(|(_, instance)| instance);
-            let running = on_it().filter(|instance| !instance.is_stopping()).count();
+            let running = self.live_on(at as u16).count();
             if device.is_fixed() && running > usize::from(device.count()) {
                 problems.push(format!("device {at} runs {running} instances, too many"));
             }

@@ -127,8 +127,7 @@ impl Core {
         let Some(scene) = assignment.manifest else { return Room::NoWork };
         let expected = device.expects(scene, &assignment.expected);
         let Some(plain) = expected.plain else { return Room::NoMemory };
-        let live: Vec<&Instance> =
-            self.instances_on(at).map(|(_, one)| one).filter(|one| !one.is_stopping()).collect();
+        let live: Vec<&Instance> = self.live_on(at).map(|(_, one)| one).collect();
         let extra = usize::from(count).saturating_sub(live.len()) as u64;
         let free = self.free(at);
         // What those get back that keep data only because there was room.
@@ -180,11 +179,7 @@ impl Core {
         if device.cores == 0 {
             return None;
         }
-        let live: Vec<InstanceId> = self
-            .instances_on(instance.device)
-            .filter(|(_, one)| !one.is_stopping())
-            .map(|(id, _)| id)
-            .collect();
+        let live: Vec<InstanceId> = self.live_on(instance.device).map(|(id, _)| id).collect();
         let parts = u32::from(device.count().max(1)).max(live.len() as u32);
         let place = live.iter().position(|other| *other == id).unwrap_or(0) as u32;
         let cores = u32::from(device.cores);
@@ -210,11 +205,8 @@ impl Core {
     /// Goes on with the search that belongs to the scenes that each device renders now.
     pub(super) fn follow_scenes(&mut self) {
         for at in 0..self.devices.len() {
-            let scenes: BTreeSet<BlobHash> = self
-                .instances_on(at as u16)
-                .filter(|(_, one)| !one.is_stopping())
-                .map(|(_, one)| one.manifest)
-                .collect();
+            let scenes: BTreeSet<BlobHash> =
+                self.live_on(at as u16).map(|(_, one)| one.manifest).collect();
             self.devices[at].renders(scenes);
         }
     }
@@ -222,11 +214,7 @@ impl Core {
     /// Instances beyond what a device runs now leave as soon as they are idle.
     pub(super) fn retire_the_surplus(&mut self) {
         for at in 0..self.devices.len() {
-            let live: Vec<InstanceId> = self
-                .instances_on(at as u16)
-                .filter(|(_, one)| !one.is_stopping())
-                .map(|(id, _)| id)
-                .collect();
+            let live: Vec<InstanceId> = self.live_on(at as u16).map(|(id, _)| id).collect();
             let surplus = live.len().saturating_sub(usize::from(self.devices[at].count()));
             let idle = |id: &InstanceId| {
                 self.instances
