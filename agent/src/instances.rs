@@ -326,6 +326,7 @@ impl Driver<'_> {
             device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
             device_pci: self.device.and_then(|device| device.pci.clone()),
             threads,
+            session: None,
             scratch,
         }))
     }
@@ -377,6 +378,7 @@ impl Driver<'_> {
                 self.tell(Event::RenderCanceled { instance, log }).await;
             }
             InstanceEvent::CannotCancel { .. } => self.instance.kill(),
+            InstanceEvent::Returned { .. } | InstanceEvent::Raised { .. } => {}
             InstanceEvent::Probed { .. } | InstanceEvent::Pong | InstanceEvent::Exited(_) => {}
         }
     }

@@ -123,7 +123,17 @@ impl Live {
         let id = RenderId(self.last);
         let (device, device_pci) = self.device.clone();
         let (shot, threads) = (shot.clone(), self.threads);
-        let order = RenderOrder { id, shot, frame, settings, device, device_pci, threads, scratch };
+        let order = RenderOrder {
+            id,
+            shot,
+            frame,
+            settings,
+            device,
+            device_pci,
+            threads,
+            session: None,
+            scratch,
+        };
         self.instance.send(Order::Render(Box::new(order))).unwrap();
         id
     }

@@ -25,8 +25,8 @@ use super::{Limits, ORDERS_MAX, Shared};
 
 /// Bytes that wait for the worker before no more orders are taken.
 const UNSENT_MAX: usize = 64 << 10;
-/// Renders that are ordered and not answered before no more orders are taken.
-const OPEN_RENDERS_MAX: usize = ORDERS_MAX;
+/// Renders and calls that are ordered and not answered before no more orders are taken.
+const UNANSWERED_MAX: usize = ORDERS_MAX;
 /// Events that wait for the owner before the worker is not listened to.
 const UNTOLD_MAX: usize = 2 * ORDERS_MAX;
 /// How long the streams of a process may drain after its end: something else may hold them open.
@@ -119,7 +119,7 @@ impl Driver {
     }
 
     fn takes_orders(&self) -> bool {
-        self.unsent.len() < UNSENT_MAX && self.state.open_renders() < OPEN_RENDERS_MAX
+        self.unsent.len() < UNSENT_MAX && self.state.unanswered() < UNANSWERED_MAX
     }
 
     fn ordered(&mut self, order: Option<Order>) {

@@ -14,6 +14,10 @@ use super::outputs::RenderedFile;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RenderId(pub u64);
 
+/// Names a call among those of one instance; whoever makes it chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
 /// Orders are done one after the other, but `Cancel`, which is done at once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
@@ -21,6 +25,8 @@ pub enum Order {
     Open(OpenOrder),
     /// Answered by `Rendered`, `Failed` or `Canceled`.
     Render(Box<RenderOrder>),
+    /// An operation of a session on the open file. Answered by `Returned` or `Raised`.
+    Call(Box<CallOrder>),
     /// Without effect if the render has ended. Answered by the render's own answer, or by
     /// `CannotCancel` where Blender cannot be stopped in mid-frame.
     Cancel(RenderId),
@@ -56,9 +62,31 @@ pub struct RenderOrder {
     pub device_pci: Option<String>,
     /// Processor threads for this render. `None`: as the process was started.
     pub threads: Option<u16>,
+    /// `None`: as the file has it, whatever a session has changed.
+    pub session: Option<SessionFrame>,
     /// A directory for this render alone, which the instance may write to. Its files stay there
     /// until the owner removes them.
     pub scratch: PathBuf,
+}
+
+/// One operation of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallOrder {
+    pub id: CallId,
+    /// Its name, as the worker knows it.
+    pub operation: String,
+    /// An object with its arguments by name.
+    pub arguments: serde_json::Value,
+    /// A directory for this call alone, which the instance may write to. What lies there
+    /// afterwards is the call's, under its path there.
+    pub scratch: PathBuf,
+}
+
+/// What makes a render one of a session's frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFrame {
+    /// Stands for the frame in the names of its ground truths: `000012`.
+    pub number: String,
 }
 
 impl RenderOrder {
@@ -110,6 +138,16 @@ pub enum InstanceEvent {
     Canceled {
         id: RenderId,
     },
+    /// What the operation gave, and files that it wrote.
+    Returned {
+        id: CallId,
+        value: serde_json::Value,
+        files: Vec<RenderedFile>,
+    },
+    Raised {
+        id: CallId,
+        raised: Raised,
+    },
     /// Only [`Instance::kill`](super::Instance::kill) stops this render.
     CannotCancel {
         id: RenderId,
@@ -122,6 +160,16 @@ pub enum InstanceEvent {
     Pong,
     /// Always the last one. Whatever was under way or still to do ended with it.
     Exited(Exit),
+}
+
+/// An exception of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Raised {
+    /// The exception's class: `ValueError`.
+    pub kind: String,
+    pub message: String,
+    /// Where in the instance it was raised, as Python tells it.
+    pub traceback: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -168,4 +216,6 @@ pub struct Rendered {
     pub device_peak_mib: Option<u32>,
     /// Sentences for people: what was left out or changed.
     pub warnings: Vec<String>,
+    /// What a session's frame has besides: an object. Null for others.
+    pub data: serde_json::Value,
 }

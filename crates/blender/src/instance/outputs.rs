@@ -53,6 +53,20 @@ pub(crate) fn collect(
     Ok(files)
 }
 
+/// Everything that a call wrote, sorted by name; often there is nothing, and no directory.
+pub(crate) fn written(scratch: &Path) -> Result<Vec<RenderedFile>, Failure> {
+    let mut files = Vec::new();
+    let role = OutputRole::Extra;
+    let mut walk = Walk { root: scratch.into(), role, folder: None, files: &mut files };
+    match walk.visit(Path::new(""), 0) {
+        Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(refused) => return Err(refused.into()),
+        Ok(()) => {}
+    }
+    files.sort();
+    Ok(files)
+}
+
 struct Walk<'a> {
     root: PathBuf,
     role: OutputRole,

@@ -8,9 +8,11 @@ use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::job::Engine;
 use grange_protocol::name::OutputName;
 
-use super::order::{InstanceEvent, Opened, Order, RenderId, RenderOrder, RenderProgress, Rendered};
+use super::order::{
+    CallId, InstanceEvent, Opened, Order, Raised, RenderId, RenderOrder, RenderProgress, Rendered,
+};
 use super::stats::{Meter, Stats};
-use super::wire::{self, Answer, FromWorker, Hello};
+use super::wire::{self, Answer, FromWorker, Hello, RaisedBy};
 use super::{Shared, outputs};
 
 pub(super) struct State {
@@ -18,6 +20,8 @@ pub(super) struct State {
     /// Progress comes over the socket; what is printed of it is a repetition.
     stats_by_socket: bool,
     renders: BTreeMap<RenderId, Render>,
+    /// Calls that are not answered, with their scratch directories.
+    calls: BTreeMap<CallId, PathBuf>,
     /// The engine that is being tried, by the id that the worker knows.
     probes: VecDeque<Engine>,
     /// The render that has begun and not ended.
@@ -40,6 +44,7 @@ impl State {
             shared,
             stats_by_socket: hello.stats,
             renders: BTreeMap::new(),
+            calls: BTreeMap::new(),
             probes: VecDeque::new(),
             begun: None,
             untold: VecDeque::new(),
@@ -47,8 +52,9 @@ impl State {
         }
     }
 
-    pub(super) fn open_renders(&self) -> usize {
-        self.renders.len()
+    /// Renders and calls.
+    pub(super) fn unanswered(&self) -> usize {
+        self.renders.len() + self.calls.len()
     }
 
     pub(super) fn untold(&self) -> usize {
@@ -80,6 +86,15 @@ impl State {
                 self.tell(InstanceEvent::Failed { id: render.id, failure });
                 None
             }
+            (Err(failure), Order::Call(call)) => {
+                let raised = Raised {
+                    kind: "ValueError".into(),
+                    message: failure.reason,
+                    traceback: String::new(),
+                };
+                self.tell(InstanceEvent::Raised { id: call.id, raised });
+                None
+            }
             (Err(failure), Order::Probe(engine, _)) => {
                 let error = Some(failure.reason);
                 self.tell(InstanceEvent::Probed { engine: engine.clone(), error });
@@ -104,6 +119,7 @@ impl State {
                 };
                 self.renders.insert(*id, render);
             }
+            Order::Call(call) => drop(self.calls.insert(call.id, call.scratch.clone())),
             Order::Probe(engine, _) => self.probes.push_back(engine.clone()),
             _ => {}
         }
@@ -147,6 +163,13 @@ impl State {
                 let id = RenderId(id);
                 if self.renders.contains_key(&id) {
                     self.tell(InstanceEvent::CannotCancel { id });
+                }
+            }
+            FromWorker::Returned { id, value } => self.returned(CallId(id), value).await,
+            FromWorker::Raised(RaisedBy { id, raised }) => {
+                let id = CallId(id);
+                if self.calls.remove(&id).is_some() {
+                    self.tell(InstanceEvent::Raised { id, raised });
                 }
             }
             FromWorker::Probed { error } => {
@@ -200,8 +223,28 @@ impl State {
                 peak_mib: answer.peak_mib,
                 device_peak_mib,
                 warnings: wire::bounded(answer.warnings),
+                data: answer.data,
             }),
             Err(failure) => InstanceEvent::Failed { id, failure },
+        });
+    }
+
+    async fn returned(&mut self, id: CallId, value: serde_json::Value) {
+        let Some(scratch) = self.calls.remove(&id) else { return };
+        let looking = tokio::task::spawn_blocking(move || outputs::written(&scratch));
+        let files = looking
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())));
+        self.tell(match files {
+            Ok(files) => InstanceEvent::Returned { id, value, files },
+            Err(failure) => InstanceEvent::Raised {
+                id,
+                raised: Raised {
+                    kind: "OSError".into(),
+                    message: failure.reason,
+                    traceback: String::new(),
+                },
+            },
         });
     }
 

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fault;
-use super::order::{DeviceUsed, OpenOrder, Order, RenderOrder};
+use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, Raised, RenderOrder};
 
 /// Bytes of one message from the worker.
-pub(crate) const LINE_MAX: usize = 256 << 10;
+pub(crate) const LINE_MAX: usize = 4 << 20;
 const WARNINGS_MAX: usize = 64;
 const WARNING_MAX: usize = 2000;
 
@@ -41,6 +41,13 @@ enum ToWorker<'a> {
         persistent_data: Option<bool>,
         fine_progress: bool,
         allow_no_denoiser: bool,
+        session: Option<ForSession<'a>>,
+    },
+    Call {
+        id: u64,
+        op: &'a str,
+        args: &'a serde_json::Value,
+        scratch: &'a str,
     },
     Cancel {
         id: u64,
@@ -51,6 +58,11 @@ enum ToWorker<'a> {
     },
     Ping,
     Quit,
+}
+
+#[derive(Debug, Serialize)]
+struct ForSession<'a> {
+    number: &'a str,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -65,8 +77,18 @@ pub(crate) enum FromWorker {
     Failed { id: u64, fault: Option<FailureKind>, reason: String },
     Canceled { id: u64 },
     CannotCancel { id: u64 },
+    Returned { id: u64, value: serde_json::Value },
+    Raised(RaisedBy),
     Probed { error: Option<String> },
     Pong,
+}
+
+/// An exception, and the call that raised it.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(crate) struct RaisedBy {
+    pub(crate) id: u64,
+    #[serde(flatten)]
+    pub(crate) raised: Raised,
 }
 
 /// A render that went well, in the worker's words.
@@ -83,6 +105,8 @@ pub(crate) struct Answer {
     pub(crate) height: u32,
     #[serde(default)]
     pub(crate) device: Option<DeviceUsed>,
+    #[serde(default)]
+    pub(crate) data: serde_json::Value,
 }
 
 /// What a Blender says of itself when it has started.
@@ -141,6 +165,10 @@ pub(crate) fn encode(order: &Order) -> Result<Vec<u8>, Failure> {
             ToWorker::Open { path: utf8(path)?, allow_missing: *allow_missing }
         }
         Order::Render(render) => encode_render(render)?,
+        Order::Call(call) => {
+            let CallOrder { id, operation, arguments, scratch } = &**call;
+            ToWorker::Call { id: id.0, op: operation, args: arguments, scratch: utf8(scratch)? }
+        }
         Order::Cancel(id) => ToWorker::Cancel { id: id.0 },
         Order::Probe(engine, into) => {
             ToWorker::Probe { engine: engine_id(engine), into: utf8(into)? }
@@ -174,6 +202,7 @@ fn encode_render(order: &RenderOrder) -> Result<ToWorker<'_>, Failure> {
         persistent_data: order.settings.persistent_data,
         fine_progress: order.settings.fine_progress,
         allow_no_denoiser: order.settings.allow_no_denoiser,
+        session: order.session.as_ref().map(|frame| ForSession { number: &frame.number }),
     })
 }
 
@@ -266,10 +295,11 @@ mod tests {
             device: DeviceKind::Cuda,
             device_pci: Some("0000:01:00".into()),
             threads: Some(3),
+            session: None,
             scratch: "/tmp/s".into(),
         }));
         let line = String::from_utf8(encode(&order).unwrap()).unwrap();
-        insta::assert_snapshot!(line.trim_end(), @r#"{"do":"render","id":7,"scene":null,"view_layer":"Clay","camera":"Kamera \"Süd\"","frame":-3,"resolution":[64,36],"samples":null,"pattern":"front_####","numbered":true,"scratch":"/tmp/s","device":"CUDA","device_pci":"0000:01:00","threads":3,"tiles":null,"persistent_data":null,"fine_progress":false,"allow_no_denoiser":false}"#);
+        insta::assert_snapshot!(line.trim_end(), @r#"{"do":"render","id":7,"scene":null,"view_layer":"Clay","camera":"Kamera \"Süd\"","frame":-3,"resolution":[64,36],"samples":null,"pattern":"front_####","numbered":true,"scratch":"/tmp/s","device":"CUDA","device_pci":"0000:01:00","threads":3,"tiles":null,"persistent_data":null,"fine_progress":false,"allow_no_denoiser":false,"session":null}"#);
         assert_eq!(encode(&Order::Ping).unwrap(), b"{\"do\":\"ping\"}\n");
     }
 
@@ -293,7 +323,9 @@ mod tests {
         let answer = |(width, height), device| {
             let warnings = vec![];
             let (id, seconds, peak_mib) = (3, 1.5, 10);
-            FromWorker::Rendered(Answer { id, seconds, peak_mib, warnings, width, height, device })
+            let data = serde_json::Value::Null;
+            let of = Answer { id, seconds, peak_mib, warnings, width, height, device, data };
+            FromWorker::Rendered(of)
         };
         assert_eq!(rendered(""), answer((0, 0), None));
         assert_eq!(rendered(r#","device":null,"new":1"#), answer((0, 0), None));

@@ -17,7 +17,7 @@ pub(crate) const SOCKET: &str = "socket";
 const PYTHON_EXIT_CODE: &str = "66";
 
 /// The worker, file by file, as it lies below `worker/` in a run directory.
-const WORKER: [(&str, &str); 12] = [
+const WORKER: &[(&str, &str)] = &[
     ("__init__.py", include_str!("../worker/__init__.py")),
     ("host.py", include_str!("../worker/host.py")),
     ("link.py", include_str!("../worker/link.py")),
@@ -28,6 +28,12 @@ const WORKER: [(&str, &str); 12] = [
     ("persistence.py", include_str!("../worker/persistence.py")),
     ("probing.py", include_str!("../worker/probing.py")),
     ("rendering.py", include_str!("../worker/rendering.py")),
+    ("session/__init__.py", include_str!("../worker/session/__init__.py")),
+    ("session/begin.py", include_str!("../worker/session/begin.py")),
+    ("session/calls.py", include_str!("../worker/session/calls.py")),
+    ("session/frames.py", include_str!("../worker/session/frames.py")),
+    ("session/state.py", include_str!("../worker/session/state.py")),
+    ("session/values.py", include_str!("../worker/session/values.py")),
     ("shot.py", include_str!("../worker/shot.py")),
     ("stop.py", include_str!("../worker/stop.py")),
 ];
@@ -125,7 +131,7 @@ impl Program {
 
 /// The run directory is private: whoever can open the socket could pass for the worker.
 fn lay_out(run_dir: &Path) -> io::Result<()> {
-    for dir in [run_dir.to_owned(), run_dir.join("worker"), run_dir.join("tmp")] {
+    for dir in [run_dir.to_owned(), run_dir.join("worker/session"), run_dir.join("tmp")] {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     for (name, text) in WORKER {
@@ -181,12 +187,14 @@ mod tests {
     #[test]
     fn every_file_of_the_worker_is_laid_out() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/worker");
-        let mut names: Vec<String> = fs::read_dir(source)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".py"))
-            .collect();
+        let mut names = Vec::new();
+        for below in ["", "session/"] {
+            for entry in fs::read_dir(source.join(below)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                names.extend(name.ends_with(".py").then(|| format!("{below}{name}")));
+            }
+        }
         names.sort();
-        assert_eq!(names, WORKER.map(|(name, _)| name));
+        assert_eq!(names, WORKER.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     }
 }

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-LINE_MAX = 256 * 1024
+LINE_MAX = 4 * 1024 * 1024
 """Bytes of one message; the driver drops an instance that sends more."""
 
 TEXT_MAX = 1500
@@ -41,7 +41,17 @@ class Link:
         self._sending = threading.Lock()
 
     def send(self, kind: str, **fields: Any) -> None:
+        self._send_line(json.dumps({"is": kind, **fields}).encode("ascii") + b"\n")
+
+    def try_send(self, kind: str, fields: dict[str, Any], size_max: int) -> bool:
+        """Sends unless it would be larger; what JSON cannot carry raises, and nothing is sent."""
         line = json.dumps({"is": kind, **fields}).encode("ascii") + b"\n"
+        if len(line) > size_max:
+            return False
+        self._send_line(line)
+        return True
+
+    def _send_line(self, line: bytes) -> None:
         try:
             with self._sending:
                 self._socket.sendall(line)

@@ -23,6 +23,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from worker import host, opening, probing  # noqa: E402
 from worker.link import Link, Refused, clip  # noqa: E402
 from worker.rendering import Renderer  # noqa: E402
+from worker.session import begin, calls  # noqa: E402
+from worker.session.state import LOOKS, Session  # noqa: E402
 from worker.stop import Stopper  # noqa: E402
 
 
@@ -33,6 +35,7 @@ class Worker:
         self._renderer = Renderer(link, self._stopper, threads)
         self._orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._opened: tuple[str, bool] | None = None
+        self._session: Session | None = None
 
     def serve(self) -> None:
         self._link.send("hello", **host.describe(self._stopper.can_stop))
@@ -67,6 +70,8 @@ class Worker:
             self._open(order["path"], order["allow_missing"])
         elif what == "render":
             self._render(order)
+        elif what == "call":
+            self._call(order)
         elif what == "probe":
             self._opened = None
             probing.probe(self._link, order["engine"], order["into"])
@@ -74,7 +79,7 @@ class Worker:
             leave()
 
     def _open(self, path: str, allow_missing: bool) -> None:
-        self._opened = None
+        self._opened = self._session = None
         try:
             seconds, warnings = opening.open_file(path, allow_missing)
         except Refused as refused:
@@ -84,15 +89,32 @@ class Worker:
         self._renderer.file_opened()
         self._link.send("opened", seconds=seconds, warnings=warnings)
 
+    def _call(self, order: dict[str, Any]) -> None:
+        session = self._begun()
+        if order["op"] == "reset" and self._opened is not None:
+            # Opening the file anew is the one way back that is sure.
+            opening.open_file(*self._opened)
+            self._renderer.file_opened()
+            session = self._session = begin.begin(self._opened[0])
+        if order["op"] not in LOOKS:
+            self._renderer.scene_changed()
+        calls.call(self._link, session, order)
+
     def _render(self, order: dict[str, Any]) -> None:
         if self._opened is None:
             self._link.send("failed", id=order["id"], fault="other", reason="no file is open")
             self._stopper.end(order["id"])
             return
-        if not self._renderer.run(order):
-            path, allow_missing = self._opened
-            opening.open_file(path, allow_missing)
+        session = self._begun() if order.get("session") else None
+        if not self._renderer.run(order, session) and session is None:
+            opening.open_file(*self._opened)
             self._renderer.file_opened()
+
+    def _begun(self) -> Session | None:
+        """The session on the open file, from its first call on."""
+        if self._session is None and self._opened is not None:
+            self._session = begin.begin(self._opened[0])
+        return self._session
 
 
 def leave() -> None:

@@ -23,6 +23,11 @@ class Persistence:
         self._own: dict[str, bool] = {}
         self._unfit = False
         self._kept: tuple[str, Any] | None = None
+        self._changes = 0
+
+    def scene_changed(self) -> None:
+        """Somebody has changed the scene between two renders."""
+        self._changes += 1
 
     def file_opened(self) -> None:
         self._own = {scene.name: scene.render.use_persistent_data for scene in bpy.data.scenes}
@@ -34,6 +39,7 @@ class Persistence:
         frame. `None` leaves the choice to the file."""
         keep = self._own.get(scene.name, False) if wanted is None else wanted
         keep = keep and not self._unfit
+        shot = (self._changes, shot)
         if self._kept != (scene.name, shot):
             self.drop()
         if scene.render.use_persistent_data != keep:

@@ -14,6 +14,8 @@ from worker.link import Link, Refused, clip
 from worker.opening import bounded, scripts_not_run
 from worker.overrides import Overrides
 from worker.persistence import Persistence
+from worker.session import frames
+from worker.session.state import Session
 from worker.shot import Prepared, prepare
 from worker.stop import Stopper
 
@@ -70,8 +72,11 @@ class Renderer:
     def file_opened(self) -> None:
         self._persistence.file_opened()
 
-    def run(self, order: dict[str, Any]) -> bool:
-        """Renders and answers. False if the scene could not be put back as the file has it."""
+    def scene_changed(self) -> None:
+        self._persistence.scene_changed()
+
+    def run(self, order: dict[str, Any], session: Session | None) -> bool:
+        """Renders and answers; with a session, as that has the scene. False if the scene could not be put back as the file has it."""
         render = order["id"]
         overrides = Overrides()
         begun = time.monotonic()
@@ -80,7 +85,7 @@ class Renderer:
         answer: dict[str, Any] = {"kind": "failed"}
         try:
             wanted = self._stopper.begin(render)
-            done = self._render_shot(order, overrides) if wanted else None
+            done = self._render_shot(order, overrides, session) if wanted else None
             answer = self._answer(done, time.monotonic() - begun)
         except Refused as refused:
             answer = {"kind": "failed", "fault": refused.kind, "reason": clip(str(refused))}
@@ -95,20 +100,26 @@ class Renderer:
         self._link.send(id=render, **answer)
         return whole
 
-    def _render_shot(self, order: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    def _render_shot(
+        self, order: dict[str, Any], overrides: Overrides, session: Session | None
+    ) -> dict[str, Any]:
         """Renders; what to tell of it if it was not stopped."""
+        if session is not None:
+            frames.before(session, order["frame"])
         prepared = prepare(order, self._threads, overrides)
         os.makedirs(order["scratch"], exist_ok=True)
         shot = [order[name] for name in SHOT_FIELDS]
         self._persistence.begin(prepared.scene, order["persistent_data"], shot)
         self._link.send("began", id=order["id"], passes=passes(prepared.scene))
         bpy.ops.render.render(**arguments(prepared))
+        more = frames.after(session, order, overrides) if session and not self._stopped else {}
         width, height = picture_size(prepared.scene)
         return {
             "width": width,
             "height": height,
             "device": host.device_in_use(prepared.scene),
             "warnings": bounded(prepared.warnings + scripts_not_run()),
+            **more,
         }
 
     def _answer(self, done: dict[str, Any] | None, seconds: float) -> dict[str, Any]:
