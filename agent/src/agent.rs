@@ -26,6 +26,7 @@ use crate::instances::{Instances, Shared};
 use crate::link::{Link, OUTGOING};
 use crate::sandbox::{self, Cell, Sandbox};
 use crate::scenes::Scenes;
+use crate::sessions::Sessions;
 use crate::shell::{EVENTS, Inputs, Shell, Wish};
 use crate::supply::Supply;
 use crate::work::Workshop;
@@ -105,6 +106,7 @@ impl Agent {
             .devices
             .iter()
             .map(|device| Setup {
+                name: device.name.clone(),
                 kind: device.kind,
                 memory_mib: device.memory_mib,
                 slots: device.slots,
@@ -112,6 +114,7 @@ impl Agent {
                 cores: if device.kind == DeviceKind::Cpu { host::cores() as u16 } else { 0 },
             })
             .collect();
+        let takes_code = config.extensions.allows(sandbox.is_on());
         let patience =
             Patience { frames_per_instance: config.frames_per_instance, ..Patience::default() };
         let shell = Shell {
@@ -126,6 +129,7 @@ impl Agent {
                 scratch: scratch.clone(),
                 events: events.clone(),
             }),
+            sessions: Sessions::new(events.clone(), connected.clone(), takes_code),
             events,
             scenes: Scenes { supply: supply.clone(), layouts, cache_bytes: config.cache_bytes },
             delivery: Delivery::new(supply.clone(), scratch.clone()),

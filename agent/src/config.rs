@@ -50,6 +50,10 @@ pub struct Settings {
     /// Lock Blender into bubblewrap. `off` lets every job see this whole host
     #[arg(long, env = "GRANGE_SANDBOX", value_name = "on|off")]
     pub sandbox: Option<Mode>,
+    /// Whether people's sessions may bring Python of their own: `sandboxed` is only where the
+    /// sandbox is on [default: sandboxed]
+    #[arg(long, env = "GRANGE_EXTENSIONS", value_name = "sandboxed|always|never")]
+    pub extensions: Option<Extensions>,
     /// Where scenes and the identity are kept [default: /var/lib/grange-agent, or what systemd says]
     #[arg(long, env = "GRANGE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -62,6 +66,27 @@ pub struct Settings {
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+}
+
+/// Whether sessions may bring Python of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Extensions {
+    /// Where the sandbox is on.
+    #[default]
+    Sandboxed,
+    Always,
+    Never,
+}
+
+impl Extensions {
+    pub(crate) fn allows(self, has_sandbox: bool) -> bool {
+        match self {
+            Self::Sandboxed => has_sandbox,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 /// A device that its host's owner has written down, because nothing here can find it.
@@ -101,6 +126,7 @@ pub struct Config {
     pub frames_per_instance: u32,
     pub ahead: u8,
     pub sandbox: Mode,
+    pub extensions: Extensions,
     pub state_dir: PathBuf,
     /// Where assets are kept, if not in the state directory.
     pub store_dir: Option<PathBuf>,
@@ -125,6 +151,7 @@ impl Settings {
             frames_per_instance: frames(merged.frames_per_instance)?,
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
+            extensions: merged.extensions.unwrap_or_default(),
             state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
             store_dir: None,
             cache_bytes: merged.cache_gib.unwrap_or(50) << 30,

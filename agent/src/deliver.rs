@@ -56,18 +56,18 @@ impl Delivery {
         }
     }
 
-    /// Commits all files of a frame and removes them. Returns how many. The picture itself goes
+    /// Commits all files of a frame and removes them. Returns what was committed. The picture itself goes
     /// last: whoever sees it can rely on the rest.
     pub(crate) async fn deliver(
         &self,
         assignment: &Assignment,
         frame: &Frame,
-    ) -> Result<u32, NotDelivered> {
+    ) -> Result<Vec<Output>, NotDelivered> {
         let mut outputs = Vec::new();
         for file in &frame.files {
             outputs.push(self.inspect(frame.number, file).await.map_err(NotDelivered::Failed)?);
         }
-        let count = outputs.len() as u32;
+        let committed = outputs.iter().map(|(output, _)| output.clone()).collect();
         let (extras, pictures): (Vec<_>, Vec<_>) =
             outputs.into_iter().partition(|(output, _)| output.role == OutputRole::Extra);
         for group in [extras, pictures] {
@@ -81,7 +81,7 @@ impl Delivery {
             }
         }
         self.discard(frame);
-        Ok(count)
+        Ok(committed)
     }
 
     /// Removes a frame's files.

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grange_blender::instance::{
-    Instance, InstanceEvent, Limits, OpenOrder, Order, RenderId, RenderOrder as BlenderOrder,
-    Rendered,
+    CallId, CallOrder, Instance, InstanceEvent, Limits, OpenOrder, Order, RenderId,
+    RenderOrder as BlenderOrder, Rendered, RenderedFile as WrittenFile,
 };
 use grange_blender::runtime::Runtime;
 use grange_protocol::LayoutPath;
 use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
 use grange_protocol::job::SceneNeeds;
+use grange_protocol::session::Raised;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
+use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Sign, Start};
 use crate::gpu::Found;
 use crate::host;
 use crate::sandbox::{Cell, Sandbox};
@@ -54,6 +55,7 @@ struct Handle {
 enum Deed {
     Open(OpenOrder),
     Render(Box<RenderOrder>),
+    Call { operation: String, arguments: serde_json::Value },
     Cancel,
     Quit,
     Kill,
@@ -85,6 +87,15 @@ impl Instances {
 
     pub(crate) fn render(&self, order: RenderOrder) {
         self.tell(order.instance, Deed::Render(Box::new(order)));
+    }
+
+    pub(crate) fn call(
+        &self,
+        instance: InstanceId,
+        operation: String,
+        arguments: serde_json::Value,
+    ) {
+        self.tell(instance, Deed::Call { operation, arguments });
     }
 
     pub(crate) fn cancel(&self, instance: InstanceId) {
@@ -170,13 +181,14 @@ async fn run(
         device: shared.devices.get(usize::from(start.device)),
         instance,
         places,
-        renders: 0,
+        orders: 0,
         cores: None,
         rendering: None,
     };
     driver.stay_on(start.cores.clone());
     let pid = driver.instance.pid();
-    driver.tell(Event::InstanceUp { instance: start.instance, pid }).await;
+    let blender = driver.instance.hello().full_version.clone();
+    driver.tell(Event::InstanceUp { instance: start.instance, pid, blender }).await;
     driver.drive(events, told).await
 }
 
@@ -258,7 +270,8 @@ struct Driver<'a> {
     device: Option<&'a Found>,
     instance: Instance,
     places: &'a Places,
-    renders: u64,
+    /// Names each of them, and its directory.
+    orders: u64,
     /// The cores that it is held to.
     cores: Option<Vec<u16>>,
     rendering: Option<Rendering>,
@@ -293,6 +306,7 @@ impl Driver<'_> {
         let order = match deed {
             Deed::Open(open) => Order::Open(open),
             Deed::Render(order) => self.render_order(*order),
+            Deed::Call { operation, arguments } => self.call_order(operation, arguments),
             Deed::Cancel => match &self.rendering {
                 Some(rendering) => Order::Cancel(rendering.id),
                 None => return,
@@ -307,9 +321,17 @@ impl Driver<'_> {
         }
     }
 
+    /// The worker makes the directory if it writes at all.
+    fn call_order(&mut self, operation: String, arguments: serde_json::Value) -> Order {
+        self.orders += 1;
+        let scratch = self.places.scratch.join(self.orders.to_string());
+        let id = CallId(self.orders);
+        Order::Call(Box::new(CallOrder { id, operation, arguments, scratch }))
+    }
+
     fn render_order(&mut self, order: RenderOrder) -> Order {
-        self.renders += 1;
-        let (id, dir) = (RenderId(self.renders), self.renders.to_string());
+        self.orders += 1;
+        let (id, dir) = (RenderId(self.orders), self.orders.to_string());
         let threads = order.cores.as_ref().map(|cores| cores.len() as u16);
         self.stay_on(order.cores);
         let scratch = self.places.scratch.join(&dir);
@@ -326,7 +348,7 @@ impl Driver<'_> {
             device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
             device_pci: self.device.and_then(|device| device.pci.clone()),
             threads,
-            session: None,
+            session: order.session,
             scratch,
         }))
     }
@@ -378,38 +400,63 @@ impl Driver<'_> {
                 self.tell(Event::RenderCanceled { instance, log }).await;
             }
             InstanceEvent::CannotCancel { .. } => self.instance.kill(),
-            InstanceEvent::Returned { .. } | InstanceEvent::Raised { .. } => {}
+            InstanceEvent::Returned { id, value, files } => {
+                let dir = Path::new(&self.places.name).join(id.0.to_string());
+                let reply = Reply { value, dir, files: self.files(files) };
+                self.answered(Ok(reply)).await;
+            }
+            InstanceEvent::Raised { id, raised } => {
+                let _ = fs::remove_dir_all(self.places.scratch.join(id.0.to_string()));
+                self.answered(Err(raised)).await;
+            }
             InstanceEvent::Probed { .. } | InstanceEvent::Pong | InstanceEvent::Exited(_) => {}
         }
+    }
+
+    async fn answered(&self, answer: Result<Reply, Raised>) {
+        let (instance, log) = (self.id, self.instance.take_log());
+        self.tell(Event::Answered { instance, answer: Box::new(answer), log }).await;
     }
 
     fn frame(&mut self, rendered: Rendered) -> Frame {
         let rendering = self.rendering.take();
         let (number, dir) = rendering.map_or((0, String::new()), |r| (r.frame, r.dir));
         let dir = Path::new(&self.places.name).join(dir);
-        let below_scratch = |path: PathBuf| {
-            path.strip_prefix(&self.shared.scratch).map(Path::to_owned).unwrap_or(path)
-        };
-        let files = rendered
-            .files
-            .into_iter()
-            .map(|file| RenderedFile {
-                path: below_scratch(file.path),
-                name: file.name,
-                role: file.role,
-            })
-            .collect();
+        let value = serde_json::json!({
+            "width": rendered.width,
+            "height": rendered.height,
+            "seconds": rendered.seconds,
+            "device": rendered.device,
+            "warnings": rendered.warnings,
+            "data": rendered.data,
+        });
         Frame {
             number,
             dir,
-            files,
+            files: self.files(rendered.files),
             render_ms: (rendered.seconds * 1000.0) as u32,
             peak_mib: rendered.peak_mib,
             device_peak_mib: rendered.device_peak_mib,
-            pixels: rendered.pixels,
+            pixels: u64::from(rendered.width) * u64::from(rendered.height),
             warnings: rendered.warnings,
             log: self.instance.take_log(),
+            // The core knows whose it is.
+            call: None,
+            value,
         }
+    }
+
+    /// Files by where they lie below the agent's scratch directory.
+    fn files(&self, files: Vec<WrittenFile>) -> Vec<RenderedFile> {
+        let below_scratch = |path: PathBuf| {
+            path.strip_prefix(&self.shared.scratch).map(Path::to_owned).unwrap_or(path)
+        };
+        let file = |file: WrittenFile| RenderedFile {
+            path: below_scratch(file.path),
+            name: file.name,
+            role: file.role,
+        };
+        files.into_iter().map(file).collect()
     }
 
     fn clear_scratch(&mut self) {

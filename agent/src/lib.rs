@@ -3,7 +3,8 @@
 //! [`core`] decides what to do with what the coordinator assigns; [`shell`] runs its commands:
 //! fetch a scene and lay it out ([`scenes`]), keep Blenders ([`instances`]) on the host's devices
 //! ([`gpu`]) in the sandbox ([`sandbox`]), verify and commit what they write ([`deliver`]), do work that needs no Blender
-//! ([`work`]), and keep the connection ([`link`]).
+//! ([`work`]), relay what people want of their sessions ([`sessions`]), and keep the connection
+//! ([`link`]).
 
 mod agent;
 pub mod config;
@@ -17,6 +18,7 @@ mod instances;
 mod link;
 pub mod sandbox;
 mod scenes;
+mod sessions;
 mod shell;
 mod supply;
 mod work;

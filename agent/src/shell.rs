@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::instances::Instances;
 use crate::link::FromLink;
 use crate::scenes::Scenes;
+use crate::sessions::Sessions;
 use crate::work::{Report, Workshop, perform};
 
 /// Events that wait for the loop. Full, it blocks whoever brings more.
@@ -46,6 +47,7 @@ pub(crate) struct Shell {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) instances: Instances,
     pub(crate) scenes: Scenes,
+    pub(crate) sessions: Sessions,
     pub(crate) delivery: Delivery,
     pub(crate) workshop: Workshop,
     pub(crate) outgoing: mpsc::Sender<FromAgent>,
@@ -193,6 +195,12 @@ impl Shell {
                 self.instances.open(instance, &layout, &blend, allow_missing);
             }
             Command::Render(order) => self.instances.render(*order),
+            Command::Call { instance, operation, arguments } => {
+                self.instances.call(instance, operation, arguments);
+            }
+            Command::OpenSession(open) => self.sessions.open(*open),
+            Command::TellSession(lease, message) => self.sessions.tell(lease, message),
+            Command::CloseSession(lease) => self.sessions.close(lease),
             Command::CancelRender(instance) => self.instances.cancel(instance),
             Command::Quit(instance) => self.instances.quit(instance),
             Command::Kill(instance) => self.instances.kill(instance),
@@ -221,14 +229,17 @@ impl Shell {
         let delivering = frame.clone();
         let storing = tokio::spawn(async move {
             let event = match delivery.deliver(&assignment, &delivering).await {
-                Ok(outputs) => Event::Stored { lease, outputs },
+                Ok(outputs) => {
+                    let reply = delivering.call.map(|call| (call, delivering.value.clone()));
+                    Event::Stored { lease, reply, outputs }
+                }
                 Err(reason) => {
                     delivery.discard(&delivering);
                     let failure = match reason {
                         NotDelivered::Stale => None,
                         NotDelivered::Failed(failure) => Some(failure),
                     };
-                    Event::NotStored { lease, failure }
+                    Event::NotStored { lease, call: delivering.call, failure }
                 }
             };
             let _ = events.send(event).await;

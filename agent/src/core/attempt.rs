@@ -6,6 +6,7 @@ use grange_protocol::limits::LOG_MAX;
 use grange_protocol::{Millis, Shot};
 
 use super::event::InstanceId;
+use super::session::Desk;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
@@ -31,6 +32,8 @@ pub(crate) struct Attempt {
     pub(crate) waits_for_memory_since: Option<Millis>,
     /// When progress was last told.
     pub(crate) told: Option<Millis>,
+    /// What a session's owner wants.
+    pub(crate) desk: Desk,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +48,10 @@ pub(crate) enum Stage {
         since: Millis,
     },
     Rendering {
+        instance: InstanceId,
+    },
+    /// A person drives the instance, or may.
+    Serving {
         instance: InstanceId,
     },
     /// Work that needs no instance is under way.
@@ -76,6 +83,7 @@ impl Attempt {
             memory_mib: 0,
             waits_for_memory_since: None,
             told: None,
+            desk: Desk::default(),
         }
     }
 
@@ -90,17 +98,21 @@ impl Attempt {
 
     pub(crate) fn instance(&self) -> Option<InstanceId> {
         match self.stage {
-            Stage::Loading { instance, .. } | Stage::Rendering { instance } => Some(instance),
+            Stage::Loading { instance, .. }
+            | Stage::Rendering { instance }
+            | Stage::Serving { instance } => Some(instance),
             _ => None,
         }
     }
 
+    pub(crate) fn is_session(&self) -> bool {
+        matches!(self.assignment.work, TaskWork::Session(_))
+    }
+
     /// What it renders; `None` for work that needs no instance.
     pub(crate) fn render(&self) -> Option<(&RenderWork, &Shot)> {
-        match &self.assignment.work {
-            TaskWork::Render(render) => Some((render, render.shots.first()?)),
-            TaskWork::Video(_) | TaskWork::Noop(_) => None,
-        }
+        let render = self.assignment.work.render()?;
+        Some((render, render.shots.first()?))
     }
 
     /// The frame that comes next; `None` if all are rendered.
@@ -130,6 +142,7 @@ impl Attempt {
             Stage::Queued => agent::Stage::Queued,
             Stage::Loading { .. } => agent::Stage::Loading,
             Stage::Rendering { .. } | Stage::Working | Stage::Judging => agent::Stage::Rendering,
+            Stage::Serving { .. } => agent::Stage::Serving,
             Stage::Storing | Stage::Ended(_) => agent::Stage::Uploading,
         };
         let rendering =

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use grange_protocol::agent::DeviceKind;
 use grange_protocol::footprint::{DeviceState, Expected, Memory};
+use grange_protocol::shot::Label;
 use grange_protocol::{BlobHash, Millis};
 
 use super::tuning::Tuner;
@@ -30,6 +31,7 @@ pub(super) const MARGIN_PERCENT: u32 = 110;
 /// A device to begin with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    pub(crate) name: Label,
     pub(crate) kind: DeviceKind,
     pub(crate) memory_mib: u64,
     /// Instances to begin with.
@@ -41,6 +43,7 @@ pub(crate) struct Setup {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
+    pub(crate) name: Label,
     pub(crate) kind: DeviceKind,
     pub(crate) cores: u16,
     instances: Instances,
@@ -63,6 +66,8 @@ pub(crate) struct Device {
     pub(crate) lacking_since: Option<Millis>,
     pub(crate) clock: Clock,
     pub(crate) told: DeviceState,
+    /// Instances that people drive or wait for.
+    pub(crate) sessions: u16,
 }
 
 /// What is held up on a device until it is known how it is doing.
@@ -97,6 +102,7 @@ impl Device {
     pub(crate) fn new(setup: &Setup) -> Self {
         let reading = Reading { total_mib: setup.memory_mib, ..Reading::default() };
         let mut device = Self {
+            name: setup.name.clone(),
             kind: setup.kind,
             cores: setup.cores,
             instances: setup.instances,
@@ -113,6 +119,7 @@ impl Device {
             lacking_since: None,
             clock: Clock::default(),
             told: DeviceState::default(),
+            sessions: 0,
         };
         device.tuner = device.search_from(setup.slots);
         device
@@ -170,7 +177,15 @@ impl Device {
 
     /// Instances to run at once now.
     pub(crate) fn count(&self) -> u16 {
-        if self.problem.is_some() { 0 } else { self.tuner.count() }
+        if self.problem.is_some() {
+            return 0;
+        }
+        let found = self.tuner.count();
+        if self.is_fixed() {
+            return found;
+        }
+        let most = if self.kind == DeviceKind::Cpu { self.cores.max(1) } else { GPU_INSTANCES_MAX };
+        found.max(self.sessions.min(most))
     }
 
     pub(crate) fn tuner(&mut self) -> &mut Tuner {

@@ -2,6 +2,8 @@
 
 use grange_protocol::LeaseId;
 use grange_protocol::agent::{AttemptEnded, Completed, Failure, FailureKind, FromAgent, Outcome};
+use grange_protocol::file::Output;
+use grange_protocol::session::CallNumber;
 
 use super::attempt::{Attempt, Stage};
 use super::device::Suspicion;
@@ -94,8 +96,9 @@ impl Core {
             self.command(Command::StopWork(lease));
         }
         let Some(id) = instance else { return };
+        let is_session = self.serves_a_session(Some(lease));
         let Some(held) = self.instances.get_mut(&id) else { return };
-        if matches!(held.activity, Activity::Rendering { .. }) {
+        if !is_session && matches!(held.activity, Activity::Rendering { .. }) {
             held.activity = Activity::Canceling { since: self.now };
             self.command(Command::CancelRender(id));
         } else {
@@ -133,11 +136,22 @@ impl Core {
             outcome,
             log: std::mem::take(&mut attempt.log),
         };
+        match &ended.outcome {
+            Outcome::Completed(_) => {}
+            Outcome::Failed(failure) => self.break_session(lease, &failure.reason),
+            Outcome::Canceled => self.break_session(lease, "the session was canceled"),
+        }
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
         attempt.stage = Stage::Ended(Box::new(ended.clone()));
         self.tell(FromAgent::Ended(ended));
     }
 
     pub(super) fn rendered(&mut self, id: InstanceId, frame: Frame) {
+        let serving = self.instances.get(&id).and_then(|instance| instance.activity.lease());
+        if let Some(lease) = serving.filter(|lease| self.serves_a_session(Some(*lease))) {
+            self.frame_measured(id, lease, &frame);
+            return self.session_rendered(id, frame);
+        }
         let lease = self.finish_render(id);
         if let Some(lease) = lease {
             self.frame_measured(id, lease, &frame);
@@ -173,6 +187,9 @@ impl Core {
     }
 
     pub(super) fn render_failed(&mut self, id: InstanceId, failure: Failure, log: &str) {
+        if self.session_survives(id, &failure) {
+            return self.session_render_failed(id, &failure);
+        }
         let opening = matches!(
             self.instances.get(&id).map(|instance| &instance.activity),
             Some(Activity::Opening { .. })
@@ -206,15 +223,16 @@ impl Core {
     }
 
     pub(super) fn render_canceled(&mut self, id: InstanceId, log: &str) {
+        let canceled = Failure::new(FailureKind::Other, "the render was canceled on its host");
+        if self.session_survives(id, &canceled) {
+            return self.session_render_failed(id, &canceled);
+        }
         if let Some(lease) = self.finish_render(id) {
             // Nobody asked for it: a person at the host, or a script in the scene.
             if let Some(attempt) = self.attempts.get_mut(&lease) {
                 attempt.append_log(log);
             }
-            self.fail(
-                lease,
-                Failure::new(FailureKind::Other, "the render was canceled on its host"),
-            );
+            self.fail(lease, canceled);
         }
     }
 
@@ -264,11 +282,24 @@ impl Core {
         }
     }
 
-    pub(super) fn stored(&mut self, lease: LeaseId, outputs: u32) {
-        let now = self.now;
+    pub(super) fn stored(
+        &mut self,
+        lease: LeaseId,
+        reply: Option<(CallNumber, serde_json::Value)>,
+        outputs: Vec<Output>,
+    ) {
         let Some(attempt) = self.attempts.get_mut(&lease) else { return };
         attempt.storing = attempt.storing.saturating_sub(1);
-        attempt.outputs += outputs;
+        attempt.outputs += outputs.len() as u32;
+        if let Some((call, value)) = reply {
+            self.session_stored(lease, call, Ok((value, outputs)));
+        }
+        self.complete_if_all_is_stored(lease);
+    }
+
+    pub(super) fn complete_if_all_is_stored(&mut self, lease: LeaseId) {
+        let now = self.now;
+        let Some(attempt) = self.attempts.get_mut(&lease) else { return };
         if attempt.storing == 0 && matches!(attempt.stage, Stage::Storing) {
             let completed = Completed {
                 outputs: attempt.outputs,
@@ -281,14 +312,23 @@ impl Core {
         }
     }
 
-    pub(super) fn not_stored(&mut self, lease: LeaseId, failure: Option<Failure>) {
+    pub(super) fn not_stored(
+        &mut self,
+        lease: LeaseId,
+        call: Option<CallNumber>,
+        failure: Option<Failure>,
+    ) {
         if let Some(attempt) = self.attempts.get_mut(&lease) {
             attempt.storing = attempt.storing.saturating_sub(1);
         }
-        match failure {
+        match (failure, call) {
+            (Some(failure), Some(call)) => {
+                self.session_stored(lease, call, Err(failure));
+                self.complete_if_all_is_stored(lease);
+            }
             // The coordinator has given the task to somebody else: a revocation is on its way.
-            None => self.revoked(lease),
-            Some(failure) => {
+            (None, _) => self.revoked(lease),
+            (Some(failure), None) => {
                 self.stop(lease);
                 self.fail(lease, failure);
             }
@@ -306,7 +346,7 @@ impl Core {
             Ok(frame) if frame.files.is_empty() => {
                 attempt.stage = Stage::Storing;
                 attempt.storing = 1;
-                self.stored(lease, 0);
+                self.stored(lease, None, Vec::new());
             }
             Ok(frame) => {
                 attempt.storing = 1;

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::gpu::Read;
+use grange_blender::instance::SessionFrame;
 use grange_protocol::agent::{Assignment, Failure, FromAgent};
-use grange_protocol::file::OutputRole;
+use grange_protocol::file::{Output, OutputRole};
 use grange_protocol::job::{RenderSettings, SceneNeeds};
+use grange_protocol::session::{CallNumber, FromSession, OpenSession, Raised};
 use grange_protocol::{BlobHash, LayoutPath, LeaseId, OutputName, Shot};
+
+use super::session::Wanted;
+use crate::gpu::Read;
 
 /// One Blender process of this life of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +38,8 @@ pub(crate) enum Event {
         instance: InstanceId,
         /// As this host numbers it; `None` where the system does not say.
         pid: Option<u32>,
+        /// As Blender says it: `4.2.23 LTS`.
+        blender: String,
     },
     /// How every device is doing, in their order.
     DevicesRead(Vec<Read>),
@@ -66,14 +72,30 @@ pub(crate) enum Event {
         failure: Failure,
         log: String,
     },
+    /// A session's owner wants something.
+    Called {
+        lease: LeaseId,
+        wanted: Wanted,
+    },
+    /// A session's owner is done.
+    SessionClosed(LeaseId),
+    /// The operation that was under way has ended.
+    Answered {
+        instance: InstanceId,
+        answer: Box<Result<Reply, Raised>>,
+        log: String,
+    },
     /// Files of the attempt are committed.
     Stored {
         lease: LeaseId,
-        outputs: u32,
+        /// What they are the answer to, in a session, and what else it gave.
+        reply: Option<(CallNumber, serde_json::Value)>,
+        outputs: Vec<Output>,
     },
     /// They cannot be. `None`: because the lease is stale.
     NotStored {
         lease: LeaseId,
+        call: Option<CallNumber>,
         failure: Option<Failure>,
     },
     /// Work that needs no instance has ended, with the files to store or the reason why not.
@@ -115,6 +137,10 @@ pub(crate) struct Frame {
     pub(crate) pixels: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: String,
+    /// What it is the answer to, in a session.
+    pub(crate) call: Option<CallNumber>,
+    /// What the caller is told besides the files.
+    pub(crate) value: serde_json::Value,
 }
 
 /// A file in the directory of its frame.
@@ -125,6 +151,15 @@ pub(crate) struct RenderedFile {
     /// What it is called in the job.
     pub(crate) name: OutputName,
     pub(crate) role: OutputRole,
+}
+
+/// What an operation gave: a value, and what it wrote.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) value: serde_json::Value,
+    /// Its directory, relative to the agent's scratch directory.
+    pub(crate) dir: PathBuf,
+    pub(crate) files: Vec<RenderedFile>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -141,6 +176,17 @@ pub(crate) enum Command {
         allow_missing: bool,
     },
     Render(Box<RenderOrder>),
+    Call {
+        instance: InstanceId,
+        operation: String,
+        arguments: serde_json::Value,
+    },
+    /// The instance is ready for its owner.
+    OpenSession(Box<OpenSession>),
+    /// To the owner of a session.
+    TellSession(LeaseId, FromSession),
+    /// The session is over.
+    CloseSession(LeaseId),
     CancelRender(InstanceId),
     /// End the process in good order.
     Quit(InstanceId),
@@ -184,6 +230,8 @@ pub(crate) struct RenderOrder {
     pub(crate) frame: i32,
     pub(crate) shot: Shot,
     pub(crate) settings: RenderSettings,
+    /// `None`: as the file has the scene.
+    pub(crate) session: Option<SessionFrame>,
     /// Cores of its own, and as many threads; `None` on a device that computes by itself.
     pub(crate) cores: Option<Vec<u16>>,
 }

@@ -1,7 +1,7 @@
 //! Who gives way when there is less memory than was given: others come and go as they like.
 
 use grange_protocol::LeaseId;
-use grange_protocol::agent::FromAgent;
+use grange_protocol::agent::{Failure, FailureKind, FromAgent};
 
 use super::Core;
 use super::attempt::Stage;
@@ -49,7 +49,9 @@ impl Core {
         if live.len() < 2 || now.since(since) < patience {
             return;
         }
-        let Some((id, youngest)) = live.last() else { return };
+        // A session has more to lose than time.
+        let work = live.iter().rfind(|(_, one)| !self.serves_a_session(one.activity.lease()));
+        let Some((id, youngest)) = work.or(live.last()) else { return };
         self.decide(at, format!("{words}: the youngest instance gives way"));
         if let Some(device) = self.devices.get_mut(usize::from(at)) {
             device.short_since = Some(now);
@@ -59,6 +61,13 @@ impl Core {
             }
         }
         if let Some(lease) = youngest.activity.lease() {
+            if self.serves_a_session(Some(lease)) {
+                let failure = Failure::new(
+                    FailureKind::Other,
+                    "the instance had to give way: others took the memory that it needs",
+                );
+                return self.fail(lease, failure);
+            }
             // It has lost nothing but time: another instance begins it anew.
             self.set_stage(lease, Stage::Queued);
         }

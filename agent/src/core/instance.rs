@@ -19,6 +19,8 @@ pub(crate) struct Instance {
     pub(crate) activity: Activity,
     /// As this host numbers it.
     pub(crate) pid: Option<u32>,
+    /// As Blender says its version, once it has.
+    pub(crate) blender: String,
     /// Set aside for it.
     pub(crate) reserved: Memory,
     /// What it takes now, and the most during this frame.
@@ -72,6 +74,15 @@ pub(crate) enum Activity {
         lease: LeaseId,
         sign: LastSign,
     },
+    /// It waits for what its session's owner wants next.
+    Serving {
+        lease: LeaseId,
+    },
+    /// It does an operation of its session.
+    Calling {
+        lease: LeaseId,
+        sign: LastSign,
+    },
     /// It was told to stop rendering; it is killed if it does not.
     Canceling {
         since: Millis,
@@ -96,6 +107,8 @@ impl Activity {
         match self {
             Self::Starting { lease, .. }
             | Self::Opening { lease, .. }
+            | Self::Serving { lease }
+            | Self::Calling { lease, .. }
             | Self::Rendering { lease, .. } => Some(*lease),
             Self::Idle { .. } | Self::Canceling { .. } | Self::Stopping { .. } => None,
         }
@@ -103,7 +116,9 @@ impl Activity {
 
     pub(crate) fn last_sign(&mut self) -> Option<&mut LastSign> {
         match self {
-            Self::Opening { sign, .. } | Self::Rendering { sign, .. } => Some(sign),
+            Self::Opening { sign, .. }
+            | Self::Rendering { sign, .. }
+            | Self::Calling { sign, .. } => Some(sign),
             _ => None,
         }
     }
@@ -117,9 +132,10 @@ impl Core {
     pub(super) fn deadline_of(&self, instance: &Instance) -> Option<Millis> {
         match &instance.activity {
             Activity::Starting { since, .. } => Some(*since + self.patience.start_ms),
-            Activity::Opening { sign, .. } | Activity::Rendering { sign, .. } => {
-                Some(sign.at + sign.stall_ms)
-            }
+            Activity::Opening { sign, .. }
+            | Activity::Rendering { sign, .. }
+            | Activity::Calling { sign, .. } => Some(sign.at + sign.stall_ms),
+            Activity::Serving { .. } => None,
             Activity::Idle { since } => Some(*since + self.patience.idle_ms),
             Activity::Canceling { since } => Some(*since + self.patience.cancel_ms),
             Activity::Stopping { since, killed: false } => Some(*since + QUIT_MS),
@@ -159,7 +175,14 @@ impl Core {
                     format!("the render hung: no sample and no change of memory for {seconds} s");
                 self.fail_on_kill(id, lease, &what);
             }
+            Activity::Calling { lease, sign } => {
+                let seconds = sign.stall_ms / 1000;
+                let what = format!("an operation hung: its memory did not change for {seconds} s");
+                self.fail_on_kill(id, lease, &what);
+            }
             Activity::Canceling { .. } | Activity::Stopping { .. } => self.kill(id),
+            // It waits for its owner, and the coordinator knows for how long.
+            Activity::Serving { .. } => {}
         }
     }
 
@@ -219,6 +242,9 @@ impl Core {
             last.at = now;
         }
         if let Some(lease) = instance.activity.lease() {
+            if changed && self.serves_a_session(Some(lease)) {
+                self.tell_session_progress(lease);
+            }
             self.tell_progress(lease, false);
         }
     }
@@ -246,6 +272,9 @@ impl Event {
             Self::RenderFailed { .. } => "render failed",
             Self::RenderCanceled { .. } => "render canceled",
             Self::InstanceGone { .. } => "instance gone",
+            Self::Called { .. } => "called",
+            Self::SessionClosed(_) => "session closed",
+            Self::Answered { .. } => "answered",
             Self::Stored { .. } => "stored",
             Self::NotStored { .. } => "not stored",
             Self::WorkDone { .. } => "work done",

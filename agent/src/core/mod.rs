@@ -13,6 +13,7 @@ mod instance;
 mod lesson;
 mod memory;
 mod placing;
+mod session;
 mod sizing;
 mod telling;
 #[cfg(test)]
@@ -26,11 +27,14 @@ use grange_protocol::{BlobHash, LeaseId, Millis};
 
 use attempt::Attempt;
 use device::{Device, Setup};
-pub(crate) use event::{Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Sign, Start};
+pub(crate) use event::{
+    Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Sign, Start,
+};
 #[cfg(test)]
 use instance::Activity;
 use instance::Instance;
 use lesson::Lesson;
+pub(crate) use session::{Wanted, What};
 
 /// How long the core waits for what. Milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +125,9 @@ impl Core {
             Event::Abandon => self.abandon(),
             Event::SceneReady(manifest) => self.scene_ready(manifest),
             Event::SceneFailed(manifest, failure) => self.scene_failed(manifest, &failure),
-            Event::InstanceUp { instance, pid } => self.instance_up(instance, pid),
+            Event::InstanceUp { instance, pid, blender } => {
+                self.instance_up(instance, pid, blender);
+            }
             Event::DevicesRead(readings) => self.devices_read(readings),
             Event::Opened { instance, warnings } => self.opened(instance, &warnings),
             Event::Sign { instance, sign } => self.sign(instance, sign),
@@ -133,12 +139,16 @@ impl Core {
             Event::InstanceGone { instance, failure, log } => {
                 self.instance_gone(instance, failure, &log);
             }
-            Event::Stored { lease, outputs } => self.stored(lease, outputs),
-            Event::NotStored { lease, failure } => self.not_stored(lease, failure),
+            Event::Called { lease, wanted } => self.called(lease, wanted),
+            Event::SessionClosed(lease) => self.session_closed(lease),
+            Event::Answered { instance, answer, log } => self.answered(instance, *answer, &log),
+            Event::Stored { lease, reply, outputs } => self.stored(lease, reply, outputs),
+            Event::NotStored { lease, call, failure } => self.not_stored(lease, call, failure),
             Event::WorkDone { lease, result, log } => self.work_done(lease, result, &log),
         }
         self.enforce_deadlines();
         self.judge_lessons_that_wait();
+        self.count_sessions();
         self.place_all();
         self.follow_scenes();
         self.retire_the_surplus();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use grange_protocol::agent::{Assignment, Failure, FailureKind, FromAgent};
 use grange_protocol::footprint::Memory;
 use grange_protocol::job::RenderSettings;
-use grange_protocol::{BlobHash, LeaseId, Shot};
+use grange_protocol::{BlobHash, LeaseId};
 
 use super::attempt::{Attempt, Stage};
 use super::device::{Clock, Suspicion};
@@ -88,7 +88,7 @@ impl Core {
 
     /// Gives every queued attempt an instance, as far as there are any.
     pub(super) fn place_all(&mut self) {
-        let queued: Vec<LeaseId> = self
+        let mut queued: Vec<LeaseId> = self
             .order
             .iter()
             .copied()
@@ -98,6 +98,8 @@ impl Core {
                     .is_some_and(|attempt| matches!(attempt.stage, Stage::Queued))
             })
             .collect();
+        // People wait for their sessions.
+        queued.sort_by_key(|lease| !self.serves_a_session(Some(*lease)));
         let mut kept_free: BTreeSet<u16> = BTreeSet::new();
         for lease in queued {
             let Some(attempt) = self.attempts.get(&lease) else { continue };
@@ -136,7 +138,7 @@ impl Core {
         }
         let Some(attempt) = self.attempts.get(&lease) else { return false };
         if let Some(warm) = self.idle_instance_for(attempt) {
-            self.begin_render(warm, lease);
+            self.begin(warm, lease);
             return true;
         }
         if suspicion == Suspicion::Full {
@@ -151,7 +153,12 @@ impl Core {
         if has_slot && let Some(attempt) = self.attempts.get_mut(&lease) {
             attempt.waits_for_memory_since.get_or_insert(now);
         }
-        if let Some(unused) = self.instance_to_replace(device) {
+        let unused = if self.serves_a_session(Some(lease)) {
+            self.idle_instance_on(device)
+        } else {
+            self.instance_to_replace(device)
+        };
+        if let Some(unused) = unused {
             // It goes; its slot and its memory are free when its process is gone.
             self.quit(unused);
         }
@@ -231,6 +238,7 @@ impl Core {
             submitter: attempt.assignment.submitter.clone(),
             activity: Activity::Starting { lease, since: self.now },
             pid: None,
+            blender: String::new(),
             reserved: grant.memory,
             now: Memory::default(),
             peak: Memory::default(),
@@ -262,10 +270,10 @@ impl Core {
         self.set_stage(lease, Stage::Loading { instance: id, since: now });
     }
 
-    pub(super) fn instance_up(&mut self, id: InstanceId, pid: Option<u32>) {
+    pub(super) fn instance_up(&mut self, id: InstanceId, pid: Option<u32>, blender: String) {
         let now = self.now;
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        instance.pid = pid;
+        (instance.pid, instance.blender) = (pid, blender);
         let Activity::Starting { lease, .. } = instance.activity else { return };
         let Some(attempt) = self.attempts.get(&lease) else { return };
         let Some((render, _)) = attempt.render() else { return };
@@ -289,15 +297,40 @@ impl Core {
                 attempt.append_log(&format!("warning: {warning}\n"));
             }
         }
-        self.begin_render(id, lease);
+        self.begin(id, lease);
+    }
+
+    /// The instance has the attempt's scene open.
+    fn begin(&mut self, id: InstanceId, lease: LeaseId) {
+        if self.serves_a_session(Some(lease)) {
+            self.begin_session(id, lease);
+        } else {
+            self.begin_render(id, lease);
+        }
     }
 
     /// Has an instance render the attempt's next frame.
     pub(super) fn begin_render(&mut self, id: InstanceId, lease: LeaseId) {
-        let now = self.now;
-        let Some((frame, shot, settings)) = self.prepare(id, lease) else { return };
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let (Some(frame), Some((_, shot))) = (attempt.next_frame(), attempt.render()) else {
+            return;
+        };
+        let shot = shot.clone();
+        let Some(settings) = self.settle_settings(id, lease) else { return };
         let cores = self.share_of_cores(id);
-        let order = RenderOrder { instance: id, lease, frame, shot, settings, cores };
+        self.begin_order(RenderOrder {
+            instance: id,
+            lease,
+            frame,
+            shot,
+            settings,
+            session: None,
+            cores,
+        });
+    }
+
+    pub(super) fn begin_order(&mut self, order: RenderOrder) {
+        let (now, id, lease) = (self.now, order.instance, order.lease);
         let Some(attempt) = self.attempts.get_mut(&lease) else { return };
         let stall_ms = u64::from(attempt.assignment.stall_s) * 1000;
         attempt.began.get_or_insert(now);
@@ -316,13 +349,16 @@ impl Core {
         self.set_stage(lease, Stage::Rendering { instance: id });
     }
 
-    /// The next frame of an attempt, and how an instance renders it: what its job leaves open is
-    /// decided by what is known of the scene and by the memory that is there.
-    fn prepare(&mut self, id: InstanceId, lease: LeaseId) -> Option<(i32, Shot, RenderSettings)> {
+    /// How an instance renders an attempt's next frame: what its job leaves open is decided by what
+    /// is known of the scene and by the memory that is there.
+    pub(super) fn settle_settings(
+        &mut self,
+        id: InstanceId,
+        lease: LeaseId,
+    ) -> Option<RenderSettings> {
         let attempt = self.attempts.get(&lease)?;
-        let frame = attempt.next_frame()?;
-        let (render, shot) = attempt.render()?;
-        let (shot, mut settings) = (shot.clone(), render.settings.clone());
+        let (render, _) = attempt.render()?;
+        let mut settings = render.settings.clone();
         let assignment = attempt.assignment.clone();
         let room_to_keep = self.may_keep(id, &assignment);
         let kept = settings.persistent_data.unwrap_or(room_to_keep.is_some());
@@ -339,7 +375,7 @@ impl Core {
         let expected = device.expects(assignment.manifest?, &assignment.expected);
         let is_long = expected.frame_ms.is_some_and(|millis| millis >= LONG_FRAME_MS);
         settings.tiles = settings.tiles.or(is_long.then_some(true));
-        Some((frame, shot, settings))
+        Some(settings)
     }
 
     pub(super) fn set_stage(&mut self, lease: LeaseId, stage: Stage) {

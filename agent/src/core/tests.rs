@@ -1,9 +1,13 @@
 //! The agent's core, told as stories: what happens, and exactly what it wants done.
 
+mod session;
 mod sizing;
 
 use grange_protocol::agent::{Assignment, DeviceKind, Failure, FailureKind, FromAgent, Outcome};
+use grange_protocol::file::{Blob, Output, OutputRole};
 use grange_protocol::job::{NoopWork, RenderSettings, RenderWork, SceneNeeds, TaskWork};
+use grange_protocol::session::{CallAnswer, FromSession};
+use grange_protocol::shot::Label;
 use grange_protocol::{
     BlenderVersion, BlobHash, Epoch, FrameSet, JobId, LeaseId, Millis, Shot, StepIndex, TaskIndex,
     TaskRef,
@@ -24,8 +28,14 @@ struct Story {
 impl Story {
     fn new(slots: u16) -> Self {
         let instances = Instances::Fixed(slots.try_into().unwrap());
-        let setup =
-            Setup { kind: DeviceKind::Cuda, memory_mib: 24_000, slots, instances, cores: 0 };
+        let setup = Setup {
+            name: label("gpu"),
+            kind: DeviceKind::Cuda,
+            memory_mib: 24_000,
+            slots,
+            instances,
+            cores: 0,
+        };
         Self::on(setup)
     }
 
@@ -87,6 +97,27 @@ fn tell(command: Command) -> Option<String> {
         Command::Render(order) => {
             format!("render {} of task {} in {}", order.frame, order.lease.number, order.instance.0)
         }
+        Command::Call { instance, operation, .. } => {
+            format!("call {operation} in {}", instance.0)
+        }
+        Command::OpenSession(open) => format!("open session {}", open.lease.number),
+        Command::TellSession(lease, message) => {
+            let told = match message {
+                FromSession::Progress { .. } => return None,
+                FromSession::Stored { call, output } => {
+                    format!("{} of call {} is stored", output.name, call.0)
+                }
+                FromSession::Answered { call, answer: CallAnswer::Returned(value) } => {
+                    format!("call {} gave {}", call.0, String::from_utf8_lossy(&value))
+                }
+                FromSession::Answered { call, answer: CallAnswer::Raised(raised) } => {
+                    format!("call {} raised {}: {}", call.0, raised.kind, raised.message)
+                }
+                FromSession::Ended { reason } => format!("over: {reason}"),
+            };
+            format!("tell session {}: {told}", lease.number)
+        }
+        Command::CloseSession(lease) => format!("close session {}", lease.number),
         Command::CancelRender(instance) => format!("cancel in {}", instance.0),
         Command::Quit(instance) => format!("quit {}", instance.0),
         Command::Kill(instance) => format!("kill {}", instance.0),
@@ -122,6 +153,15 @@ fn tell(command: Command) -> Option<String> {
     })
 }
 
+fn label(name: &str) -> Label {
+    name.parse().unwrap()
+}
+
+fn output() -> Output {
+    let blob = Blob { hash: BlobHash::of(b"x"), len: 1 };
+    Output { name: "f.png".parse().unwrap(), role: OutputRole::Frame, frame: 1, blob }
+}
+
 fn lease(number: u64) -> LeaseId {
     LeaseId { epoch: Epoch(1), number }
 }
@@ -147,14 +187,14 @@ fn assign(number: u64, name: &str, frames: &str) -> Event {
         engines: Default::default(),
         denoiser: false,
     };
-    let work = TaskWork::Render(RenderWork {
+    let work = RenderWork {
         blend: "/p/x.blend".parse().unwrap(),
         needs,
         settings: RenderSettings::default(),
         chunk: 1,
         shots: vec![shot],
-    });
-    assignment(number, Some(scene(name)), work)
+    };
+    assignment(number, Some(scene(name)), TaskWork::Render(work))
 }
 
 fn assign_noop(number: u64) -> Event {
@@ -177,7 +217,11 @@ fn assignment(number: u64, manifest: Option<BlobHash>, work: TaskWork) -> Event 
 }
 
 fn up(instance: u32) -> Event {
-    Event::InstanceUp { instance: InstanceId(instance), pid: Some(instance) }
+    Event::InstanceUp {
+        instance: InstanceId(instance),
+        pid: Some(instance),
+        blender: "4.2.0".into(),
+    }
 }
 
 fn opened(instance: u32) -> Event {
@@ -188,14 +232,14 @@ fn rendered(instance: u32, number: i32) -> Event {
     let file = RenderedFile {
         path: "f.png".into(),
         name: "f.png".parse().unwrap(),
-        role: grange_protocol::file::OutputRole::Frame,
+        role: OutputRole::Frame,
     };
     let frame = Frame { number, files: vec![file], render_ms: 5, ..Frame::default() };
     Event::Rendered { instance: InstanceId(instance), frame: Box::new(frame) }
 }
 
 fn stored(number: u64) -> Event {
-    Event::Stored { lease: lease(number), outputs: 1 }
+    Event::Stored { lease: lease(number), reply: None, outputs: vec![output()] }
 }
 
 fn gone(instance: u32) -> Event {
@@ -361,7 +405,7 @@ fn after_a_reconnection_ends_are_told_again_and_foreign_leases_dropped() {
 #[test]
 fn a_stale_lease_ends_the_attempt_quietly() {
     let mut story = Story::warm(1);
-    let event = Event::NotStored { lease: lease(1), failure: None };
+    let event = Event::NotStored { lease: lease(1), call: None, failure: None };
     assert_eq!(story.after(event), ["task 1 canceled"]);
 }
 
@@ -406,7 +450,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => instance.clone().prop_map(|i| Event::RenderCanceled { instance: InstanceId(i), log: "l".into() }),
         2 => instance.prop_map(gone),
         4 => number.clone().prop_map(stored),
-        1 => number.prop_map(|n| Event::NotStored { lease: lease(n), failure: None }),
+        1 => number.prop_map(|n| Event::NotStored { lease: lease(n), call: None, failure: None }),
     ]
 }
 

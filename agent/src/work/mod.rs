@@ -33,7 +33,7 @@ pub(crate) async fn perform(workshop: &Workshop, assignment: &Assignment) -> Rep
     match &assignment.work {
         TaskWork::Video(work) => video::perform(workshop, assignment, work).await,
         TaskWork::Noop(work) => noop::perform(work).await,
-        TaskWork::Render(_) => {
+        TaskWork::Render(_) | TaskWork::Session(_) => {
             Report::failed(Failure::new(FailureKind::Other, "a render needs a Blender instance"))
         }
     }

@@ -6,7 +6,6 @@ use grange_protocol::client::{
     ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role,
 };
 use grange_protocol::connect::ConnectString;
-use grange_protocol::job::Work;
 use grange_protocol::join::JoinString;
 use grange_protocol::limits::{MANIFEST_ENTRIES_MAX, MANIFEST_MAX};
 use grange_protocol::shot::Label;
@@ -127,7 +126,7 @@ fn check_files(store: &Store, spec: &JobSpec) -> Result<(), Refusal> {
         Refusal::new(RefusalCode::Invalid, format!("the manifest is bad: {error}"))
     })?;
     for step in &spec.steps {
-        if let Work::Render(render) = &step.work
+        if let Some(render) = step.work.render()
             && manifest.get(&render.blend).is_none()
         {
             let message = format!("the manifest does not name {}", render.blend);

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use grange_agent::Agent;
-use grange_agent::config::{Config as AgentConfig, FRAMES_PER_INSTANCE};
+use grange_agent::config::{Config as AgentConfig, Extensions, FRAMES_PER_INSTANCE};
 use grange_client::Farm;
 use grange_coordinator::{Config as CoordinatorConfig, HttpListen, Server};
 use grange_protocol::client::Role;
@@ -56,6 +56,8 @@ impl LocalFarm {
             frames_per_instance: FRAMES_PER_INSTANCE,
             ahead: 1,
             sandbox: args.sandbox,
+            // Whoever started it may run what they like here anyway.
+            extensions: Extensions::Always,
             state_dir: home.path().join("agent"),
             // One store for both: what the coordinator has, the agent need not fetch.
             store_dir: Some(home.path().join("coordinator").join("store")),

@@ -198,6 +198,8 @@ pub enum Stage {
     Rendering,
     /// Outputs are on their way.
     Uploading,
+    /// A person drives the instance.
+    Serving,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

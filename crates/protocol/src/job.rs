@@ -65,6 +65,7 @@ pub enum Work {
     Render(RenderWork),
     Video(VideoWork),
     Noop(NoopWork),
+    Session(SessionWork),
 }
 
 /// One task of a [`Work`], as an agent gets it.
@@ -74,6 +75,7 @@ pub enum TaskWork {
     Render(RenderWork),
     Video(VideoWork),
     Noop(NoopWork),
+    Session(SessionWork),
 }
 
 /// What an agent must have to do a step's tasks.
@@ -93,6 +95,16 @@ pub struct RenderWork {
     /// Frames of one task.
     pub chunk: u32,
     pub shots: Vec<Shot>,
+}
+
+/// An instance that a person drives: one task, which lasts as long as the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionWork {
+    /// The scene and how it renders. Its one shot stands for the frames to come, of which nobody
+    /// knows yet.
+    pub render: RenderWork,
+    /// Seconds without a call after which the session ends.
+    pub idle_s: u32,
 }
 
 /// What a scene asks of a runtime.
@@ -205,7 +217,7 @@ impl JobSpec {
                 ));
             }
             match &step.work {
-                Work::Render(_) if self.manifest.is_none() => {
+                work if work.render().is_some() && self.manifest.is_none() => {
                     return Some(format!(
                         "step `{}` renders, but the job names no files",
                         step.name
@@ -229,11 +241,19 @@ impl JobSpec {
 }
 
 impl Work {
+    /// The scene that instances open for it; `None` if it needs no instance.
+    pub fn render(&self) -> Option<&RenderWork> {
+        match self {
+            Self::Render(render) | Self::Session(SessionWork { render, .. }) => Some(render),
+            Self::Video(_) | Self::Noop(_) => None,
+        }
+    }
+
     /// How many tasks the work expands to.
     pub fn task_count(&self) -> u64 {
         match self {
             Self::Render(render) => render.shots.iter().map(|shot| render.chunks(shot)).sum(),
-            Self::Video(_) => 1,
+            Self::Video(_) | Self::Session(_) => 1,
             Self::Noop(noop) => u64::from(noop.tasks),
         }
     }
@@ -254,10 +274,11 @@ impl Work {
             }
             Self::Video(video) => (index.0 == 0).then(|| TaskWork::Video(video.clone())),
             Self::Noop(noop) => (index.0 < noop.tasks).then_some(TaskWork::Noop(*noop)),
+            Self::Session(work) => (index.0 == 0).then(|| TaskWork::Session(work.clone())),
         }
     }
 
-    /// Frames of a task: what its progress weighs. A video weighs nothing.
+    /// Frames of a task: what its progress weighs. A video weighs nothing, nor does a session.
     pub fn frames_of(&self, index: TaskIndex) -> u32 {
         match self {
             // One shot in chunks of one frame is nearly every job: no need to look further.
@@ -268,7 +289,7 @@ impl Work {
                 }
                 _ => 0,
             },
-            Self::Video(_) => 0,
+            Self::Video(_) | Self::Session(_) => 0,
             Self::Noop(_) => 1,
         }
     }
@@ -277,7 +298,7 @@ impl Work {
     pub fn frames(&self) -> u64 {
         match self {
             Self::Render(render) => render.shots.iter().map(|shot| shot.frames.len()).sum(),
-            Self::Video(_) => 0,
+            Self::Video(_) | Self::Session(_) => 0,
             Self::Noop(noop) => u64::from(noop.tasks),
         }
     }
@@ -295,15 +316,28 @@ impl Work {
             }
             Some(TaskWork::Video(video)) => video.output.to_string(),
             Some(TaskWork::Noop(_)) => format!("no-op {}", index.0),
+            Some(TaskWork::Session(_)) => "session".into(),
             None => String::new(),
         }
     }
 
     pub fn needs(&self) -> Needs<'_> {
         match self {
-            Self::Render(render) => Needs::Blender(&render.needs),
+            Self::Render(render) | Self::Session(SessionWork { render, .. }) => {
+                Needs::Blender(&render.needs)
+            }
             Self::Video(_) => Needs::Ffmpeg,
             Self::Noop(_) => Needs::Nothing,
+        }
+    }
+}
+
+impl TaskWork {
+    /// The scene that an instance opens for it; `None` if it needs no instance.
+    pub fn render(&self) -> Option<&RenderWork> {
+        match self {
+            Self::Render(render) | Self::Session(SessionWork { render, .. }) => Some(render),
+            Self::Video(_) | Self::Noop(_) => None,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod name;
 pub mod quantity;
 pub mod refusal;
+pub mod session;
 pub mod shot;
 pub mod stream;
 pub mod version;

@@ -30,3 +30,11 @@ pub const LOG_MAX: usize = 64 << 10;
 pub const REASON_MAX: usize = 2_000;
 /// Rows in one answer to a question about many things.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
+/// Seconds that a session may be idle.
+pub const SESSION_IDLE_S: std::ops::RangeInclusive<u32> = 10..=86_400;
+/// The arguments or the result of one call of a session, as JSON.
+pub const CALL_MAX: usize = 3 << 20;
+/// Calls of one session that are under way, or whose answers are kept.
+pub const CALLS_MAX: usize = 64;
+/// The name of an operation of a session.
+pub const OPERATION_MAX: usize = 128;

@@ -7,12 +7,14 @@
 //! | `Watch` | client | [`WatchEvent`](crate::view::WatchEvent)s until either side ends it |
 //! | `PutBlob`, `PutOutput` | client; agent | see [`file`](crate::file) |
 //! | `GetBlob` | client, agent | see [`file`](crate::file) |
+//! | `Session` | agent | [`ToSession`](crate::session::ToSession) and [`FromSession`](crate::session::FromSession), until either side ends it |
 
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentHello;
 use crate::client::{Request, WatchRequest};
 use crate::file::{GetBlob, PutBlob, PutOutput};
+use crate::session::OpenSession;
 
 /// The ALPN of an enrolled peer; the number changes when old and new can no longer talk.
 pub const ALPN_FARM: &[u8] = b"grange/2";
@@ -30,4 +32,5 @@ pub enum Open {
     PutBlob(PutBlob),
     PutOutput(PutOutput),
     GetBlob(GetBlob),
+    Session(OpenSession),
 }

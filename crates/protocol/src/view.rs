@@ -290,6 +290,6 @@ lower_case_names! {
     }
     Stage {
         Fetching = "fetching", Queued = "queued", Loading = "loading",
-        Rendering = "rendering", Uploading = "uploading",
+        Rendering = "rendering", Uploading = "uploading", Serving = "serving",
     }
 }

@@ -118,15 +118,13 @@ impl Agent {
     pub(crate) fn suits(&self, device: usize, work: &Work) -> bool {
         let Some(kind) = self.devices.get(device).map(|device| device.kind) else { return false };
         let is_cpu = kind == DeviceKind::Cpu;
-        match work {
-            Work::Render(render) => {
+        match work.render() {
+            Some(render) => {
                 let request = render.settings.device;
                 let spared = is_cpu && request == DeviceRequest::Any && self.has_gpu();
                 kind.serves(request) && !spared
             }
-            Work::Video(_) | Work::Noop(_) => {
-                is_cpu || self.devices.iter().all(|device| device.kind != DeviceKind::Cpu)
-            }
+            None => is_cpu || self.devices.iter().all(|device| device.kind != DeviceKind::Cpu),
         }
     }
 
@@ -184,7 +182,7 @@ impl Lack {
     /// Judged from what the agents have that are online, of which none fits.
     pub(crate) fn of<'a>(work: &Work, agents: impl Iterator<Item = &'a Agent>) -> Self {
         let agents: Vec<&Agent> = agents.collect();
-        if let Work::Render(render) = work
+        if let Some(render) = work.render()
             && let Some(device) = name_of(render.settings.device)
             && !(agents.iter().flat_map(|agent| &agent.devices))
                 .any(|book| book.kind.serves(render.settings.device))

@@ -1,7 +1,6 @@
 //! What the core takes from what agents tell of their devices and of frames.
 
 use grange_protocol::footprint::{DeviceState, MeasuredEnd, Measurement, Memory};
-use grange_protocol::job::Work;
 use grange_protocol::{AgentId, JobId, LeaseId, StepIndex, TaskRef};
 
 use crate::core::Core;
@@ -137,7 +136,7 @@ fn likeness_of(
     task: TaskRef,
     kind: grange_protocol::agent::DeviceKind,
 ) -> Option<(Likeness, bool, Option<u64>)> {
-    let Work::Render(render) = &job.spec.step(task.step)?.work else { return None };
+    let render = job.spec.step(task.step)?.work.render()?;
     let shot = render.shot_of(task.task)?;
     let likeness = Likeness::of(render, shot, job.spec.manifest?, kind);
     let asked = shot.resolution.map(|size| u64::from(size.width) * u64::from(size.height));

@@ -98,8 +98,8 @@ impl Core {
             expected: Expected { plain: Some(Memory::default()), ..Expected::default() },
             ..Estimate::default()
         };
-        let work = job.spec.step(task.step).map(|step| &step.work);
-        let (Some(Work::Render(render)), Some(manifest)) = (work, job.spec.manifest) else {
+        let render = job.spec.step(task.step).and_then(|step| step.work.render());
+        let (Some(render), Some(manifest)) = (render, job.spec.manifest) else {
             return nothing;
         };
         let Some(shot) = render.shot_of(task.task) else { return nothing };
@@ -322,12 +322,12 @@ impl Asking<'_> {
 
     /// Kinds of devices in the order in which they are tried.
     fn kinds(&self) -> Box<dyn Iterator<Item = DeviceKind>> {
-        match self.work {
-            Work::Render(render) => {
+        match self.work.render() {
+            Some(render) => {
                 let request = render.settings.device;
                 Box::new(KINDS.into_iter().filter(move |kind| kind.serves(request)))
             }
-            Work::Video(_) | Work::Noop(_) => Box::new(KINDS.into_iter().rev()),
+            None => Box::new(KINDS.into_iter().rev()),
         }
     }
 
@@ -376,7 +376,7 @@ impl Asking<'_> {
 
     /// A verdict if the task surely needs more than any device has that could be asked for.
     fn fits_nowhere(&self) -> Option<Verdict> {
-        let Work::Render(render) = self.work else { return None };
+        let render = self.work.render()?;
         let any = render.settings.device == DeviceRequest::Any;
         let largest_of = |kind| {
             let largest = |spared| self.core.largest_of(kind, spared);

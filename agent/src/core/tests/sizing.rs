@@ -8,7 +8,14 @@ const TOTAL_MIB: u64 = 24_000;
 
 impl Story {
     fn auto(kind: DeviceKind, cores: u16) -> Self {
-        Self::on(Setup { kind, memory_mib: TOTAL_MIB, slots: 1, instances: Instances::Auto, cores })
+        Self::on(Setup {
+            name: label("d"),
+            kind,
+            memory_mib: TOTAL_MIB,
+            slots: 1,
+            instances: Instances::Auto,
+            cores,
+        })
     }
 
     /// A GPU with one instance of scene `x` that takes so much, in its first frame; more to come.
@@ -249,6 +256,7 @@ fn data_is_kept_where_it_fits_beside_all_that_shall_run() {
 fn instances_on_the_cpu_share_its_cores() {
     let instances = Instances::Fixed(3.try_into().unwrap());
     let mut story = Story::on(Setup {
+        name: label("d"),
         kind: DeviceKind::Cpu,
         memory_mib: TOTAL_MIB,
         slots: 3,
@@ -343,6 +351,7 @@ fn a_failure_of_the_host_holds_up_the_device_until_it_is_read_anew() {
 #[test]
 fn after_memory_ran_out_nothing_starts_until_it_is_known_who_has_it() {
     let mut story = Story::on(Setup {
+        name: label("d"),
         kind: DeviceKind::Cuda,
         memory_mib: TOTAL_MIB,
         slots: 2,
@@ -400,6 +409,7 @@ fn a_lesson_is_judged_also_if_nobody_looks() {
 #[test]
 fn a_lesson_is_not_set_aside_for_those_that_do_without_where_it_is_not_free() {
     let mut story = Story::on(Setup {
+        name: label("d"),
         kind: DeviceKind::Cuda,
         memory_mib: TOTAL_MIB,
         slots: 3,

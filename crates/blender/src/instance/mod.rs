@@ -32,8 +32,8 @@ use tokio::sync::mpsc;
 
 pub use exit::{Exit, ExitHow};
 pub use order::{
-    CallId, CallOrder, DeviceUsed, InstanceEvent, OpenOrder, Opened, Order, Raised, RenderId,
-    RenderOrder, RenderProgress, Rendered, SessionFrame,
+    CallId, CallOrder, DeviceUsed, InstanceEvent, OpenOrder, Opened, Order, RenderId, RenderOrder,
+    RenderProgress, Rendered, SessionFrame,
 };
 pub use outputs::RenderedFile;
 pub use start::StartError;

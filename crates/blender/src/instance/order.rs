@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
 use grange_protocol::job::{DeviceRequest, Engine, RenderSettings};
+use grange_protocol::session::Raised;
 use grange_protocol::shot::Shot;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::outputs::RenderedFile;
@@ -162,16 +163,6 @@ pub enum InstanceEvent {
     Exited(Exit),
 }
 
-/// An exception of an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Raised {
-    /// The exception's class: `ValueError`.
-    pub kind: String,
-    pub message: String,
-    /// Where in the instance it was raised, as Python tells it.
-    pub traceback: String,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opened {
     pub seconds: f32,
@@ -193,7 +184,7 @@ pub struct RenderProgress {
 }
 
 /// What Cycles computed with, as it finds it out itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceUsed {
     /// As [`CyclesDevice`](super::CyclesDevice) has it.
     pub kind: String,
@@ -206,8 +197,9 @@ pub struct Rendered {
     /// At least one has the role of a frame. None was decoded yet (see [`verify`](crate::verify)).
     pub files: Vec<RenderedFile>,
     pub seconds: f32,
-    /// Width × height of the picture; 0 if the worker did not say.
-    pub pixels: u64,
+    /// Of the picture, in pixels; 0 if the worker did not say.
+    pub width: u32,
+    pub height: u32,
     /// `None` with other engines than Cycles.
     pub device: Option<DeviceUsed>,
     /// The process's largest resident set during this render, in MiB.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::job::Engine;
 use grange_protocol::name::OutputName;
+use grange_protocol::session::Raised;
 
 use super::order::{
-    CallId, InstanceEvent, Opened, Order, Raised, RenderId, RenderOrder, RenderProgress, Rendered,
+    CallId, InstanceEvent, Opened, Order, RenderId, RenderOrder, RenderProgress, Rendered,
 };
 use super::stats::{Meter, Stats};
 use super::wire::{self, Answer, FromWorker, Hello, RaisedBy};
@@ -87,11 +88,7 @@ impl State {
                 None
             }
             (Err(failure), Order::Call(call)) => {
-                let raised = Raised {
-                    kind: "ValueError".into(),
-                    message: failure.reason,
-                    traceback: String::new(),
-                };
+                let raised = Raised::new("ValueError", failure.reason);
                 self.tell(InstanceEvent::Raised { id: call.id, raised });
                 None
             }
@@ -218,7 +215,8 @@ impl State {
                 id,
                 files,
                 seconds: answer.seconds,
-                pixels: u64::from(answer.width) * u64::from(answer.height),
+                width: answer.width,
+                height: answer.height,
                 device: answer.device,
                 peak_mib: answer.peak_mib,
                 device_peak_mib,
@@ -237,14 +235,9 @@ impl State {
             .unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())));
         self.tell(match files {
             Ok(files) => InstanceEvent::Returned { id, value, files },
-            Err(failure) => InstanceEvent::Raised {
-                id,
-                raised: Raised {
-                    kind: "OSError".into(),
-                    message: failure.reason,
-                    traceback: String::new(),
-                },
-            },
+            Err(failure) => {
+                InstanceEvent::Raised { id, raised: Raised::new("OSError", failure.reason) }
+            }
         });
     }
 

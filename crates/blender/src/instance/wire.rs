@@ -5,11 +5,12 @@
 
 use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::job::Engine;
+use grange_protocol::session::Raised;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fault;
-use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, Raised, RenderOrder};
+use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, RenderOrder};
 
 /// Bytes of one message from the worker.
 pub(crate) const LINE_MAX: usize = 4 << 20;

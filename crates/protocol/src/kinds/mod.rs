@@ -5,6 +5,7 @@
 
 mod animation;
 mod noop;
+mod session;
 mod shots;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::shot::Label;
 
 pub use animation::{Animation, Preview};
 pub use noop::Noop;
+pub use session::Session;
 pub use shots::Shots;
 
 /// A request for a job. What has a default may be left out in JSON; on the wire it is always there.
@@ -68,6 +70,7 @@ job_kinds! {
     Animation(Animation) = "animation",
     Shots(Shots) = "shots",
     Noop(Noop) = "noop",
+    Session(Session) = "session",
 }
 
 impl Submission {
