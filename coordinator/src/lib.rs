@@ -20,6 +20,7 @@ mod journal;
 mod rate;
 mod server;
 mod session;
+mod sessions;
 mod views;
 mod watching;
 

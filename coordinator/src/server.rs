@@ -23,6 +23,7 @@ use crate::farm::{Farm, FarmHandle};
 use crate::http::{Serving, Web};
 use crate::journal::{Journal, Sqlite};
 use crate::session::{self, Shared};
+use crate::sessions::Sessions;
 
 /// Transfers that are under way at once.
 const TRANSFERS: usize = 64;
@@ -68,6 +69,7 @@ impl Server {
         let addresses = config.advertise.clone().unwrap_or_else(|| advertised(local_addr));
         let http_addresses = web.as_ref().map(|web| web.addresses(&addresses, local_addr));
         let hosts = hosts(&addresses, local_addr);
+        let sessions = Arc::new(Sessions::default());
         let shared = Arc::new(Shared {
             farm: farm.clone(),
             store,
@@ -76,8 +78,10 @@ impl Server {
             name: config.farm,
             addresses,
             http_addresses,
+            sessions: sessions.clone(),
             transfers: Semaphore::new(TRANSFERS),
         });
+        sessions.keep(farm.clone());
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(accept(shared, listener.clone()));
         Ok(Self { farm, listener, web, local_addr, admin, accepting, _lock: lock })

@@ -3,6 +3,7 @@
 mod conformance;
 mod files;
 mod jobs;
+mod sessions;
 mod trust;
 
 use grange_protocol::BlobHash;

@@ -23,6 +23,7 @@ mod outputs;
 mod page;
 mod problem;
 mod serve;
+mod sessions;
 mod submit;
 mod tokens;
 
@@ -106,6 +107,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .routes(routes!(outputs::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::detail, sessions::end))
+        .routes(routes!(sessions::alive))
+        .routes(routes!(sessions::call))
         .routes(routes!(events::farm))
         .routes(routes!(events::job))
         .layer(from_fn(gate::within::<{ FRAME_MAX as u64 }>))

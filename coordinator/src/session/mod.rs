@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::farm::FarmHandle;
 use crate::journal::Archive;
+use crate::sessions::{self, Sessions};
 
 /// What every session works with.
 pub(crate) struct Shared {
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) addresses: Vec<String>,
     /// What connect strings say; `None` where there is no HTTP API.
     pub(crate) http_addresses: Option<Vec<String>>,
+    pub(crate) sessions: Arc<Sessions>,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
 }
@@ -109,6 +111,9 @@ async fn serve_stream(
         (Open::PutOutput(put), Role::Agent) => {
             files::put_output(shared, peer.id, put, send, recv).await
         }
+        (Open::Session(open), Role::Agent) => {
+            sessions::link::serve(shared, peer.id, open, send, recv.retype()).await
+        }
         (Open::GetBlob(get), _) => files::get_blob(shared, get, send).await,
         (Open::PutBlob(put), Role::Admin | Role::Submitter) => {
             files::put_blob(shared, put, send, recv).await
@@ -142,7 +147,9 @@ async fn refuse(open: Open, role: Role, send: SendStream) -> Result<(), StreamEr
         Open::PutBlob(_) | Open::PutOutput(_) => reply(send, &PutReply::Refused(refusal)).await,
         Open::GetBlob(_) => reply(send, &GetReply::Refused(refusal)).await,
         Open::Watch(_) => reply(send, &Err::<WatchEvent, _>(refusal)).await,
-        Open::Control(_) | Open::Call(_) => reply(send, &Response::Refused(refusal)).await,
+        Open::Control(_) | Open::Call(_) | Open::Session(_) => {
+            reply(send, &Response::Refused(refusal)).await
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn leave_out_what_is_there(
             }
             shots.shots = kept;
         }
-        JobKind::Noop(_) => {}
+        JobKind::Noop(_) | JobKind::Session(_) => {}
     }
     if count.there < count.wanted {
         *kind = missing;

@@ -1,6 +1,6 @@
 //! A client of the HTTP API that knows nothing but a connect string.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +111,23 @@ impl Http {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Events { body: Box::new(response.into_body().into_reader()), text: String::new() }
+    }
+
+    /// Lines of JSON, as they come; empty ones are left out.
+    pub(crate) fn lines(&self, path: &str, body: &Value) -> impl Iterator<Item = Value> + use<> {
+        let headers = [("Content-Type", "application/json")];
+        let body = body.to_string().into_bytes();
+        let response = self.begin("POST", path, &headers, body).expect("an answer");
+        let status = response.status();
+        let mut lines = BufReader::new(response.into_body().into_reader()).lines();
+        if status != 200 {
+            panic!("{status}: {:?}", lines.next());
+        }
+        assert_eq!(status, 200);
+        lines
+            .map_while(Result::ok)
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(&line).expect("JSON"))
     }
 
     fn begin(

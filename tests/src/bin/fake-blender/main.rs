@@ -144,6 +144,7 @@ fn main() {
         match order["do"].as_str() {
             Some("open") => fake.open(&order),
             Some("render") => fake.render(&order),
+            Some("call") => fake.call(&order),
             Some("probe") => fake.probe(&order),
             Some("ping") => fake.say(&json!({"is": "pong"})),
             Some("quit") => return,
@@ -223,6 +224,33 @@ impl Fake {
             self.memory = vec![1; ram_mib << 20];
         }
         Ok(())
+    }
+
+    /// Operations of a session that a test may want.
+    fn call(&mut self, order: &Value) {
+        let (id, args) = (&order["id"], &order["args"]);
+        let value = match order["op"].as_str() {
+            Some("ping") => Value::Null,
+            Some("echo") => args.clone(),
+            Some("sleep") => {
+                sleep(args["ms"].as_u64().unwrap_or(0));
+                args["ms"].clone()
+            }
+            Some("write") => {
+                let scratch = Path::new(order["scratch"].as_str().unwrap_or_default());
+                write_png(&scratch.join("written.png"), 8, 8, 1);
+                json!("written.png")
+            }
+            Some("crash") => crash(),
+            other => {
+                let message = format!("there is no operation {other:?}");
+                return self.say(&json!({
+                    "is": "raised", "id": id,
+                    "kind": "AttributeError", "message": message, "traceback": "in the fake",
+                }));
+            }
+        };
+        self.say(&json!({"is": "returned", "id": id, "value": value}));
     }
 
     fn render(&mut self, order: &Value) {
