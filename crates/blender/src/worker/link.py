@@ -40,7 +40,7 @@ class Link:
         self._socket.connect(path)
         self._sending = threading.Lock()
 
-    def send(self, kind: str, **fields: Any) -> None:
+    def send(self, kind: str, /, **fields: Any) -> None:
         self._send_line(json.dumps({"is": kind, **fields}).encode("ascii") + b"\n")
 
     def try_send(self, kind: str, fields: dict[str, Any], size_max: int) -> bool:

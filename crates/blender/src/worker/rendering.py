@@ -76,7 +76,8 @@ class Renderer:
         self._persistence.scene_changed()
 
     def run(self, order: dict[str, Any], session: Session | None) -> bool:
-        """Renders and answers; with a session, as that has the scene. False if the scene could not be put back as the file has it."""
+        """Renders and answers; with a session, as that has the scene. False if the scene could not
+        be put back as the file has it."""
         render = order["id"]
         overrides = Overrides()
         begun = time.monotonic()
@@ -105,7 +106,7 @@ class Renderer:
     ) -> dict[str, Any]:
         """Renders; what to tell of it if it was not stopped."""
         if session is not None:
-            frames.before(session, order["frame"])
+            order = frames.before(session, order)
         prepared = prepare(order, self._threads, overrides)
         os.makedirs(order["scratch"], exist_ok=True)
         shot = [order[name] for name in SHOT_FIELDS]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from worker.session import (  # noqa: F401 - imported for the operations that they have
+    camera,
+    curves,
+    engine,
+    extensions,
+    naming,
+    output,
+    placing,
+    timeline,
+)
 from worker.session.state import Session, look, operation
 
 
 def begin(path: str) -> Session:
     """On the file that is open."""
-    return Session(path)
+    muted = {curves.key(owner, curve) for owner, curve in curves.every_curve() if curve.mute}
+    return Session(path, muted=muted)
 
 
 @operation

@@ -8,7 +8,9 @@ import traceback
 from typing import Any
 
 from worker.link import Link, clip
+from worker.opening import bounded, listed
 from worker.session import values
+from worker.session.extensions import takes_session
 from worker.session.state import OPERATIONS, Session
 
 ANSWER_MAX = 3 << 20
@@ -25,13 +27,21 @@ def call(link: Link, session: Session | None, order: dict[str, Any]) -> None:
         if session is None:
             raise RuntimeError("no file is open")
         session.scratch = order["scratch"]
+        session.warnings.clear()
+        if order.get("device"):
+            session.given = (order["device"], order.get("device_pci"))
         result = perform(session, order["op"], values.decode(order["args"]))
-        answer = {"id": number, "value": values.encode(result)}
+        answer = {
+            "id": number,
+            "value": values.encode(result),
+            "warnings": bounded(session.warnings),
+        }
         if not link.try_send("returned", answer, ANSWER_MAX):
             raise ValueError(
                 f"the result is larger than {ANSWER_MAX >> 20} MiB: return less, or in parts"
             )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # An extension may try to leave; the worker stays.
         trace = traceback.format_exc()[-TRACEBACK_MAX:]
         link.send(
             "raised",
@@ -43,17 +53,31 @@ def call(link: Link, session: Session | None, order: dict[str, Any]) -> None:
 
 
 def perform(session: Session, name: str, args: dict[str, Any]) -> Any:
-    known = {**OPERATIONS, **session.extensions}
-    function = known.get(name)
+    """Finds the operation and does it, with the session if it takes one."""
+    function = OPERATIONS.get(name) or session.extensions.get(name)
     if function is None:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f": did you mean `{close[0]}`?" if close else f"; there are {', '.join(sorted(known))}"
-        raise AttributeError(f"there is no operation `{name}`{hint}")
+        known = [*OPERATIONS, *session.extensions]
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {listed(close)}?" if close else f"there are {listed(sorted(known))}"
+        raise AttributeError(f"there is no operation `{name}`: {hint}")
+    args = dict(args)
     positional = args.pop("$args", [])
+    if name in OPERATIONS or takes_session(function):
+        positional = [session, *positional]
     signature = inspect.signature(function)
     try:
-        signature.bind(session, *positional, **args)
+        signature.bind(*positional, **args)
     except TypeError as error:
-        taken = ", ".join(list(signature.parameters)[1:]) or "nothing"
-        raise TypeError(f"`{name}` is called wrongly: {error}; it takes {taken}") from None
-    return function(session, *positional, **args)
+        raise TypeError(
+            f"`{name}` is called wrongly: {error}; call it as {name}({taken(name, signature)})"
+        ) from None
+    return function(*positional, **args)
+
+
+def taken(name: str, signature: inspect.Signature) -> str:
+    """The arguments, as a person would write them."""
+    parameters = list(signature.parameters.values())
+    if parameters and (name in OPERATIONS or parameters[0].name == "session"):
+        parameters = parameters[1:]
+    bare = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
+    return str(inspect.Signature(bare))[1:-1]

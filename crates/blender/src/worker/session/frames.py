@@ -8,9 +8,16 @@ from worker.overrides import Overrides
 from worker.session.state import Session
 
 
-def before(session: Session, frame: int) -> None:
-    """Moves the scene to the frame, and leaves it there, as the session's owner expects."""
-    session.scene.frame_set(frame)
+def before(session: Session, order: dict[str, Any]) -> dict[str, Any]:
+    """Moves the scene to the frame, and leaves it there, as the session's owner expects. The order
+    with what the session has chosen of how to render."""
+    session.scene.frame_set(order["frame"])
+    chosen = dict(order)
+    if session.compute is not None:
+        chosen["device"] = session.compute
+    if session.persistent_data is not None:
+        chosen["persistent_data"] = session.persistent_data
+    return chosen
 
 
 def after(session: Session, order: dict[str, Any], overrides: Overrides) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import bpy
 
 Operation = Callable[..., Any]
-O = TypeVar("O", bound=Operation)
+F = TypeVar("F", bound=Operation)
 
 OPERATIONS: dict[str, Operation] = {}
 """By the name that people call. Each takes the session first, then what the call names."""
@@ -18,7 +18,7 @@ LOOKS: set[str] = set()
 """Names of those that change nothing."""
 
 
-def operation(function: O) -> O:
+def operation(function: F) -> F:
     """Makes a function one that can be called by its name. It says what it needs by raising
     `ValueError`, `TypeError` or `RuntimeError` with a sentence that says what would have been
     right."""
@@ -26,7 +26,7 @@ def operation(function: O) -> O:
     return function
 
 
-def look(function: O) -> O:
+def look(function: F) -> F:
     """An operation that changes nothing: what Cycles keeps of the scene stays good."""
     LOOKS.add(function.__name__)
     return operation(function)
@@ -44,8 +44,21 @@ class Session:
     """Ground truths that every rendered frame comes with, by kind, each with its options."""
     extensions: dict[str, Operation] = field(default_factory=dict)
     """Operations that the session's owner has sent."""
-    muted: set[tuple[str, str, int]] = field(default_factory=set)
-    """Curves that the file itself has off: action, data path, index."""
+    muted: set[tuple[str, str, str, int]] = field(default_factory=set)
+    """Curves that the file itself has off: action, slot, data path, index."""
+    given: tuple[str, str | None] | None = None
+    """What this instance is to compute on: Cycles' kind, and the GPU's address on the PCI bus."""
+    compute: str | None = None
+    """How Cycles is to use it, if a call has chosen: an NVIDIA GPU by CUDA or by OptiX."""
+    persistent_data: bool | None = None
+    """Whether Cycles keeps its data between frames, if a call has chosen."""
+    warnings: list[str] = field(default_factory=list)
+    """Of the call under way, for people."""
+
+    def warn(self, sentence: str) -> None:
+        """Tells the session's owner what an error would be too much for."""
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
 
     @property
     def scene(self) -> bpy.types.Scene:

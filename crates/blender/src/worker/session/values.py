@@ -16,8 +16,11 @@ DEPTH_MAX = 64
 """Levels of a value; a deeper one is taken for one that contains itself."""
 
 FORMATS = {
-    **{"|b1": "?", "|i1": "b", "|u1": "B", "<i2": "h", "<u2": "H", "<i4": "i", "<u4": "I"},
-    **{"<i8": "q", "<u8": "Q", "<f2": "e", "<f4": "f", "<f8": "d"},
+    code: letter
+    for code, letter in (
+        *(("|b1", "?"), ("|i1", "b"), ("|u1", "B"), ("<i2", "h"), ("<u2", "H"), ("<i4", "i")),
+        *(("<u4", "I"), ("<i8", "q"), ("<u8", "Q"), ("<f2", "e"), ("<f4", "f"), ("<f8", "d")),
+    )
 }
 
 
