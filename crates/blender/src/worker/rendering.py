@@ -98,7 +98,7 @@ class Renderer:
             if answer["kind"] != "rendered":
                 self._persistence.drop()
             whole = overrides.restore()
-        self._link.send(id=render, **answer)
+        self._link.send(answer.pop("kind"), id=render, **answer)
         return whole
 
     def _render_shot(

@@ -15,13 +15,9 @@ from typing import Any
 DEPTH_MAX = 64
 """Levels of a value; a deeper one is taken for one that contains itself."""
 
-FORMATS = {
-    code: letter
-    for code, letter in (
-        *(("|b1", "?"), ("|i1", "b"), ("|u1", "B"), ("<i2", "h"), ("<u2", "H"), ("<i4", "i")),
-        *(("<u4", "I"), ("<i8", "q"), ("<u8", "Q"), ("<f2", "e"), ("<f4", "f"), ("<f8", "d")),
-    )
-}
+CODES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
+FORMATS = dict(zip(CODES, "?bBhHiIqQefd", strict=True))
+"""How `struct` calls numpy's types."""
 
 
 class NotPlain(TypeError):
