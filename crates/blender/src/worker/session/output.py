@@ -33,7 +33,7 @@ SETTINGS = (
     *("color_mode", "color_depth", "exr_codec", "tiff_codec", "quality"),
     *("file_format", "media_type"),
 )
-"""In the order in which they have to be put back."""
+"""The last one is put back first, because those before it depend on it."""
 
 
 @operation
@@ -63,8 +63,7 @@ def image_settings(
     If one of them is refused, none has changed."""
     settings = session.scene.render.image_settings
     changed = Overrides()
-    changed.remember(settings, *(name for name in reversed(SETTINGS) if hasattr(settings, name)))
-    # Put back the other way round: the format first, then what depends on it.
+    changed.remember(settings, *(name for name in SETTINGS if hasattr(settings, name)))
     try:
         if file_format is not None:
             set_format(settings, checks.text("file_format", file_format))

@@ -59,9 +59,8 @@ def position_camera(
     place, turn, scale = present(session).decompose()
     if location is not None:
         place = Vector(checks.vector("location", location))
-    given = None if rotation is None else read_rotation(rotation)
-    if given is not None:
-        turn = given.to_quaternion()
+    if rotation is not None:
+        turn = read_rotation(rotation)
     if look_at is not None:
         direction = Vector(checks.vector("look_at", look_at)) - place
         if direction.length < 1e-9:
