@@ -3,5 +3,6 @@
 mod devices;
 mod errors;
 mod live;
+mod operations;
 mod pictures;
 mod stops;

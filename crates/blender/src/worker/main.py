@@ -95,7 +95,9 @@ class Worker:
             # Opening the file anew is the one way back that is sure.
             opening.open_file(*self._opened)
             self._renderer.file_opened()
+            sent = session.extensions if session is not None else {}
             session = self._session = begin.begin(self._opened[0])
+            session.extensions = sent
         if order["op"] not in LOOKS:
             self._renderer.scene_changed()
         calls.call(self._link, session, order)

@@ -23,7 +23,7 @@ def begin(path: str) -> Session:
 
 @operation
 def reset(_session: Session) -> None:
-    """The file as it was saved. The worker has opened it anew already."""
+    """The file as it was saved; extensions stay. The worker has opened it anew already."""
 
 
 @look

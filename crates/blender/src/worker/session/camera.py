@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 from mathutils import Matrix
 
-from worker.rendering import picture_size
+from worker.rendering import kept_region, picture_size, whole_size
 from worker.session import checks
 from worker.session.state import Session, look
 
@@ -96,8 +96,7 @@ def intrinsics(scene: bpy.types.Scene, data: bpy.types.Camera) -> list[list[floa
     side lies along the picture's longer one, measured with the shape of its pixels, unless the
     camera says which; shifts are in lengths of that side."""
     render = scene.render
-    width = max(render.resolution_x * render.resolution_percentage // 100, 1)
-    height = max(render.resolution_y * render.resolution_percentage // 100, 1)
+    width, height = whole_size(scene)
     # Of a pixel: its height, in widths.
     tall = render.pixel_aspect_y / render.pixel_aspect_x
     fit = data.sensor_fit
@@ -109,10 +108,8 @@ def intrinsics(scene: bpy.types.Scene, data: bpy.types.Camera) -> list[list[floa
     focal = data.lens / sensor * side
     across = width / 2 - data.shift_x * side
     down = height / 2 + data.shift_y * side / tall
-    if render.use_border and render.use_crop_to_border:
-        _, cropped = picture_size(scene)
-        across -= int(width * render.border_min_x)
-        down -= height - int(height * render.border_min_y) - cropped
+    left, _, _, upper = kept_region(scene)
+    across, down = across - left, down - (height - upper)
     return [[focal, 0.0, across], [0.0, focal / tall, down], [0.0, 0.0, 1.0]]
 
 

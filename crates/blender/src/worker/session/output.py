@@ -9,8 +9,9 @@ import bpy
 
 from worker.naming import clean
 from worker.overrides import Overrides
+from worker.rendering import whole_size
 from worker.session import checks
-from worker.session.state import Session, operation
+from worker.session.state import Session, look, operation
 
 SIDE_MIN, SIDE_MAX = 4, 65_536
 """Pixels."""
@@ -41,8 +42,7 @@ def set_resolution(session: Session, height: int | None = None, width: int | Non
     """The picture's size in pixels, of which all are rendered (100 %). What is not given stays as
     the picture has it now."""
     render = session.scene.render
-    now_high = render.resolution_y * render.resolution_percentage // 100
-    now_wide = render.resolution_x * render.resolution_percentage // 100
+    now_wide, now_high = whole_size(session.scene)
     high = now_high if height is None else checks.whole("height", height, SIDE_MIN, SIDE_MAX)
     wide = now_wide if width is None else checks.whole("width", width, SIDE_MIN, SIDE_MAX)
     render.resolution_y, render.resolution_x = high, wide
@@ -82,7 +82,7 @@ def image_settings(
         raise
 
 
-@operation
+@look
 def save_file(session: Session, name: str = "scene.blend") -> str:
     """Saves the scene as it is now, as a file of that name among the call's outputs; returns the
     name. Relative paths in it stay as they are: it opens well where the original lies."""
