@@ -5,6 +5,7 @@
 
 mod pictures;
 mod settings;
+mod told;
 mod traces;
 
 use std::path::{Path, PathBuf};

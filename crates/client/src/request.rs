@@ -1,11 +1,10 @@
 //! From what a person asks of a scene to a job, checked against what the scene has.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use grange_blender::file::{SceneSummary, Summary};
 use grange_protocol::frames::BadFrames;
-use grange_protocol::job::{Engine, RenderSettings, SceneNeeds};
+use grange_protocol::job::{RenderSettings, SceneNeeds};
 use grange_protocol::kinds::{Animation, Preview, Shots};
 use grange_protocol::name::BadName;
 use grange_protocol::shot::{BadShot, Label, OutputPattern, Resolution};
@@ -286,14 +285,9 @@ fn needs<'a>(
     scenes: impl IntoIterator<Item = &'a SceneSummary>,
     settings: &RenderSettings,
 ) -> SceneNeeds {
-    let mut engines = BTreeSet::new();
-    let mut denoiser = false;
-    for scene in scenes {
-        engines.insert(scene.engine.clone());
-        denoiser |= scene.denoises && scene.engine == Engine::Cycles;
-    }
-    let denoiser = denoiser && !settings.allow_no_denoiser;
-    SceneNeeds { saved_by: summary.saved_by, engines, denoiser }
+    let mut needs = summary.needs_of(scenes);
+    needs.denoiser &= !settings.allow_no_denoiser;
+    needs
 }
 
 fn label(text: Option<&str>) -> Result<Option<Label>, RequestError> {

@@ -6,6 +6,8 @@ use grange_blender::file::{BlendFile, Multiview, SceneSummary, ViewsFormat};
 use grange_protocol::job::Engine;
 use serde::Deserialize;
 
+use super::told;
+
 #[derive(Deserialize)]
 pub(super) struct Settings {
     file: PathBuf,
@@ -37,6 +39,8 @@ struct Scene {
     writes_files: bool,
     uses_sequencer: bool,
     denoises: bool,
+    /// None for engines that have no such number.
+    samples: Option<u32>,
     /// The name of frame 7; none if Blender refuses the output path.
     frame_path: Option<String>,
 }
@@ -44,6 +48,7 @@ struct Scene {
 pub(super) fn check(settings: &Settings) {
     let file = BlendFile::open(&settings.file).expect("the scenes cannot be read");
     let summary = file.summary().expect("there are no scenes");
+    assert_eq!(told::read(&settings.file).0, summary, "read from what was told");
     assert_eq!(summary.active_scene, settings.active);
     assert_eq!(summary.active().name, settings.active);
     assert_eq!(summary.saved_by, file.saved_by());
@@ -86,6 +91,7 @@ fn as_blender_says(read: &SceneSummary, expected: &Scene) -> Scene {
         writes_files: read.writes_files,
         uses_sequencer: read.uses_sequencer,
         denoises: read.denoises,
+        samples: read.samples,
         frame_path: expected.frame_path.clone(),
     }
 }

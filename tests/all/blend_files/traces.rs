@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use grange_blender::file::{BlendFile, Problem, Trace};
 use serde::Deserialize;
 
+use super::told;
+
 #[derive(Deserialize)]
 pub(super) struct Links {
     shot: PathBuf,
@@ -24,6 +26,7 @@ pub(super) fn check(links: &Links) {
     assert_eq!(differences(&files_of(&trace), &links.files), [""; 0], "files");
     assert_eq!(differences(&missing_of(&trace), &links.missing), [""; 0], "missing files");
     assert_sorted(&trace);
+    assert_eq!(told::read(&links.shot).1, trace, "read from what was told");
 
     let overlooked: Vec<_> =
         links.reported.difference(&links.not_needed).filter(|path| !covers(&trace, path)).collect();

@@ -48,8 +48,15 @@ def described(scene) -> dict:
         "uses_sequencer": expects(scene, "sequencer"),
         "denoises": scene.cycles.use_denoising
         and any(layer.use and layer.cycles.use_denoising for layer in scene.view_layers),
+        "samples": samples(scene),
         "frame_path": frame_path(render),
     }
+
+
+def samples(scene):
+    if scene.render.engine == "CYCLES":
+        return scene.cycles.samples
+    return scene.eevee.taa_render_samples if "EEVEE" in scene.render.engine else None
 
 
 def expects(scene, name: str) -> bool:
@@ -119,7 +126,10 @@ def range_and_rate() -> None:
     scene.render.resolution_percentage = 50
     scene.render.engine = "BLENDER_WORKBENCH"
     eevee = "BLENDER_EEVEE_NEXT" if (4, 2) <= VERSION < (5, 0) else "BLENDER_EEVEE"
-    new_scene("Eevee").render.engine = eevee
+    scene = new_scene("Eevee")
+    scene.render.engine = eevee
+    scene.eevee.taa_render_samples = 17
+    new_scene("Samples").cycles.samples = 23
 
 
 def markers() -> None:

@@ -92,6 +92,11 @@ impl Blocks {
         self.with_code(Code::Datablock(code))
     }
 
+    /// How many bytes of memory it takes, about.
+    pub(super) fn held(&self) -> u64 {
+        held(&self.bytes, &self.blocks)
+    }
+
     /// The file's own notes.
     pub(super) fn global(&self) -> Option<Record<'_>> {
         self.with_code(Code::Global).next()
@@ -311,10 +316,8 @@ impl Index {
         }
     }
 
-    /// The index itself takes memory too: a block without bytes is not free.
     fn check_held(&self, source: &Source<'_>, more: u64) -> Result<(), Fault> {
-        let each = size_of::<Block>() + size_of::<((u32, u64), u32)>();
-        let held = (self.bytes.len() + self.blocks.len() * each) as u64;
+        let held = held(&self.bytes, &self.blocks);
         if held.saturating_add(more) > source.held_max {
             return Err(Fault::TooLarge("its datablocks fill more memory than any real scene's"));
         }
@@ -365,6 +368,12 @@ fn read_header(source: &mut Source<'_>) -> Result<Header, Fault> {
         Ok((_, header)) => Ok(header),
         Err(_) => Err(Fault::NotBlend),
     }
+}
+
+/// The index itself takes memory too: a block without bytes is not free.
+fn held(bytes: &[u8], blocks: &[Block]) -> u64 {
+    let each = size_of::<Block>() + size_of::<((u32, u64), u32)>();
+    (bytes.len() + blocks.len() * each) as u64
 }
 
 fn code_of(code: [u8; 4]) -> Code {

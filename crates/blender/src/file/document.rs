@@ -2,15 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::error::{Fault, ReadError};
+use super::error::ReadError;
 use super::paths::{self, StoredPath};
+use super::place::Place;
 use super::record::Record;
-use super::source::Source;
 
 pub(super) struct Document {
     /// Absolute and lexically normalised; symlinks are not resolved.
@@ -20,6 +19,7 @@ pub(super) struct Document {
 
 /// The libraries of a file, each read once, when it is first asked for.
 pub(super) struct Shelf {
+    place: Place,
     read: RefCell<BTreeMap<PathBuf, Library>>,
     /// Libraries that lie packed in the file, at the paths where they would lie otherwise.
     packed: BTreeMap<PathBuf, Vec<u8>>,
@@ -29,14 +29,12 @@ pub(super) struct Shelf {
 type Library = Result<Arc<Document>, Arc<ReadError>>;
 
 impl Document {
-    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
-        let absolute = std::path::absolute(path)
-            .map_err(|why| ReadError::Unreadable { path: path.into(), why })?;
-        let path = paths::normalised(&absolute);
-        match Self::read(&path) {
-            Ok(Some(blocks)) => Ok(Self { path, blocks }),
-            Ok(None) => Err(ReadError::NotAFile { path }),
-            Err(fault) => Err(fault.at(path)),
+    /// `path` is absolute and normalised.
+    pub(super) fn open(path: &Path, place: &Place) -> Result<Self, ReadError> {
+        match place.read(path) {
+            Ok(Some(blocks)) => Ok(Self { path: path.into(), blocks }),
+            Ok(None) => Err(ReadError::NotAFile { path: path.into() }),
+            Err(fault) => Err(fault.at(path.into())),
         }
     }
 
@@ -64,24 +62,20 @@ impl Document {
         let field = if library.has("filepath") { "filepath" } else { "name" };
         paths::resolve(&library.text(field), self.directory())
     }
-
-    /// `None` if the path names no file: a pipe or a device would never end.
-    fn read(path: &Path) -> Result<Option<Blocks>, Fault> {
-        if !path.metadata().map_err(Fault::Io)?.is_file() {
-            return Ok(None);
-        }
-        let file = File::open(path).map_err(Fault::Io)?;
-        Source::of_file(file).and_then(Blocks::read).map(Some)
-    }
 }
 
 impl Shelf {
-    pub(super) fn of(document: &Document) -> Self {
+    /// `place` is where the file and its libraries lie.
+    pub(super) fn of(document: &Document, place: Place) -> Self {
         let packed = document.blocks.datablocks(*b"LI").filter_map(|library| {
             let bytes = library.follow("packedfile")?.bytes_behind("data")?;
             Some((document.library_path(library).path?, bytes.to_vec()))
         });
-        Self { read: RefCell::default(), packed: packed.collect() }
+        Self { place, read: RefCell::default(), packed: packed.collect() }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Whether the library at that path lies in the file itself.
@@ -94,11 +88,12 @@ impl Shelf {
             return known.clone();
         }
         let read = match self.packed.get(path) {
-            Some(bytes) => Source::of_bytes(bytes)
-                .and_then(Blocks::read)
+            Some(bytes) => self
+                .place
+                .unpack(bytes)
                 .map(|blocks| Document { path: path.into(), blocks })
                 .map_err(|fault| fault.at(path.into())),
-            None => Document::open(path),
+            None => Document::open(path, &self.place),
         };
         let read = read.map(Arc::new).map_err(Arc::new);
         self.read.borrow_mut().insert(path.into(), read.clone());

@@ -18,6 +18,8 @@
 //! version does not have is simply absent. Written for files of Blender 2.8 and later, plain or
 //! compressed; tested with those of 3.4, 4.2, 4.5 and 5.0.
 //!
+//! A scene of another machine is read from what that machine tells ([`read_told`]).
+//!
 //! Only the parts that matter are held in memory: a file of gigabytes mostly costs megabytes. So
 //! of the `blend` crate only the header and the DNA are used: it would hold every byte, search
 //! all blocks for every pointer, and panic on damaged files.
@@ -31,11 +33,13 @@ mod error;
 mod layout;
 mod output;
 mod paths;
+mod place;
 mod record;
 mod scene;
 mod source;
 mod summary;
 mod template;
+mod told;
 mod trace;
 
 #[cfg(test)]
@@ -46,10 +50,12 @@ use std::path::Path;
 use grange_protocol::BlenderVersion;
 
 use document::{Document, Shelf};
+use place::Place;
 
 pub use error::ReadError;
 pub use output::{Multiview, OutputSettings, PictureFormat, ViewsFormat};
 pub use summary::{MarkerCamera, SceneSummary, Summary, ViewLayer};
+pub use told::{Bounds, Folder, Questions, Reading, TOLD_MAX, ToldFiles, read_told};
 pub use trace::{LinkKind, MissingFile, Problem, Trace, TracedFile};
 
 /// A .blend file, read once. Libraries that it links are read when they are needed, once each.
@@ -61,8 +67,11 @@ pub struct BlendFile {
 impl BlendFile {
     /// Reads a file. Takes about as long as decompressing it; a plain file is mostly skipped.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ReadError> {
-        let document = Document::open(path.as_ref())?;
-        let shelf = Shelf::of(&document);
+        let path = path.as_ref();
+        let absolute = std::path::absolute(path)
+            .map_err(|why| ReadError::Unreadable { path: path.into(), why })?;
+        let document = Document::open(&paths::normalised(&absolute), &Place::Disk)?;
+        let shelf = Shelf::of(&document, Place::Disk);
         Ok(Self { document, shelf })
     }
 

@@ -46,6 +46,7 @@ pub(super) fn read(shelf: &Shelf, document: &Document, scene: Record<'_>) -> Opt
             fps: number("frs_sec").clamp(1, i64::from(u16::MAX)) as u16,
             base: render.float("frs_sec_base").unwrap_or(1.0) as f32,
         },
+        samples: samples(saved_by, scene, &Engine::from_id(&render.text("engine"))),
         output: output::read(document, scene, render)?,
         uses_compositor: compositor.is_some(),
         uses_sequencer: render.flag("scemode", USES_SEQUENCER) && has_strips(scene),
@@ -64,7 +65,8 @@ fn view_layers(scene: Record<'_>) -> Vec<(ViewLayer, bool)> {
     let layers = scene.list("view_layers").map(|layer| {
         let denoises = ["system_properties", "id_properties"]
             .into_iter()
-            .find_map(|root| cycles_setting(layer, root, "use_denoising"));
+            .find_map(|root| cycles_setting(layer, root, "use_denoising"))
+            .map(|on| on != 0);
         let name = layer.text("name");
         (ViewLayer { name, renders: layer.flag("flag", RENDERS) }, denoises.unwrap_or(true))
     });
@@ -175,18 +177,30 @@ fn has_strips(scene: Record<'_>) -> bool {
 fn denoises(saved_by: BlenderVersion, scene: Record<'_>) -> bool {
     // 3.0 changed the default; its Cycles writes the old one into older files.
     let default = saved_by >= BlenderVersion::new(3, 0);
-    let set = scene.id().and_then(|id| {
-        ["system_properties", "properties"]
-            .into_iter()
-            .find_map(|root| cycles_setting(id, root, "use_denoising"))
-    });
-    set.unwrap_or(default)
+    scene_setting(scene, "use_denoising").map_or(default, |on| on != 0)
 }
 
-/// A switch among Cycles' custom properties; `None` if it was never touched.
-fn cycles_setting(of: Record<'_>, root: &str, name: &str) -> Option<bool> {
+fn samples(saved_by: BlenderVersion, scene: Record<'_>, engine: &Engine) -> Option<u32> {
+    let samples = match engine {
+        // 3.0 changed the default here, too.
+        Engine::Cycles => scene_setting(scene, "samples")
+            .unwrap_or(if saved_by >= BlenderVersion::new(3, 0) { 4096 } else { 128 }),
+        Engine::Eevee => scene.inside("eevee")?.int("taa_render_samples")?,
+        Engine::Workbench | Engine::Other(_) => return None,
+    };
+    u32::try_from(samples).ok()
+}
+
+/// One of Cycles' settings of a scene; `None` if it was never touched.
+fn scene_setting(scene: Record<'_>, name: &str) -> Option<i64> {
+    let id = scene.id()?;
+    ["system_properties", "properties"].into_iter().find_map(|root| cycles_setting(id, root, name))
+}
+
+/// A number or a switch among Cycles' custom properties; `None` if it was never touched.
+fn cycles_setting(of: Record<'_>, root: &str, name: &str) -> Option<i64> {
     let setting = property(property(of.follow(root)?, "cycles")?, name)?;
-    Some(setting.inside("data")?.int("val")? != 0)
+    setting.inside("data")?.int("val")
 }
 
 /// A custom property in a group of them.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -21,6 +22,8 @@ const PLAIN_MAGIC: [u8; 4] = *b"BLEN";
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BUFFER_BYTES: usize = 256 << 10;
+/// Compressed bytes that are passed over between two looks at the clock.
+const SKIP_BYTES: u64 = 64 << 20;
 
 pub(super) struct Source<'a> {
     bytes: Bytes<'a>,
@@ -29,6 +32,8 @@ pub(super) struct Source<'a> {
     pub(super) unpacked_max: u64,
     /// How many bytes a reader may keep of it.
     pub(super) held_max: u64,
+    /// When to stop reading, if ever.
+    pub(super) until: Option<Instant>,
 }
 
 enum Bytes<'a> {
@@ -63,7 +68,7 @@ impl<'a> Source<'a> {
     /// `len`: of what lies on the disk.
     fn new(bytes: Bytes<'a>, len: u64) -> Self {
         let held_max = HELD_MIN.max(len.saturating_mul(HELD_PER_BYTE));
-        Self { bytes, passed: 0, unpacked_max: UNPACKED_MAX, held_max }
+        Self { bytes, passed: 0, unpacked_max: UNPACKED_MAX, held_max, until: None }
     }
 
     /// Fills all of `buffer`.
@@ -81,19 +86,31 @@ impl<'a> Source<'a> {
 
     /// Passes over `len` bytes; those of a plain file are not read for it.
     pub(super) fn skip(&mut self, len: u64) -> Result<(), Fault> {
-        self.pass(len)?;
-        if let Bytes::Plain { reader, .. } = &mut self.bytes {
+        if let Bytes::Plain { .. } = self.bytes {
+            self.pass(len)?;
             let offset = i64::try_from(len).map_err(|_| Fault::Truncated)?;
+            let Bytes::Plain { reader, .. } = &mut self.bytes else { return Ok(()) };
             return reader.seek_relative(offset).map_err(Fault::of_reader);
         }
-        let skipped =
-            io::copy(&mut self.reader().take(len), &mut io::sink()).map_err(Fault::of_reader)?;
-        if skipped < len { Err(Fault::Truncated) } else { Ok(()) }
+        let mut left = len;
+        while left > 0 {
+            let step = left.min(SKIP_BYTES);
+            self.pass(step)?;
+            let skipped = io::copy(&mut self.reader().take(step), &mut io::sink());
+            if skipped.map_err(Fault::of_reader)? < step {
+                return Err(Fault::Truncated);
+            }
+            left -= step;
+        }
+        Ok(())
     }
 
     /// Counts what is about to be passed, and refuses what cannot or must not be there.
     fn pass(&mut self, len: u64) -> Result<(), Fault> {
         self.passed = self.passed.saturating_add(len);
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(Fault::TooLarge("reading it takes longer than it may"));
+        }
         match self.bytes {
             Bytes::Plain { len, .. } if self.passed > len => Err(Fault::Truncated),
             Bytes::Packed(_) if self.passed > self.unpacked_max => {

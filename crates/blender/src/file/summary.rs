@@ -1,7 +1,9 @@
 //! What the scenes of a file ask for.
 
+use std::collections::BTreeSet;
+
 use grange_protocol::frames::BadFrames;
-use grange_protocol::job::{Engine, FrameRate};
+use grange_protocol::job::{Engine, FrameRate, SceneNeeds};
 use grange_protocol::shot::Resolution;
 use grange_protocol::{BlenderVersion, FrameSet};
 
@@ -43,6 +45,8 @@ pub struct SceneSummary {
     pub resolution: Resolution,
     pub resolution_percentage: u32,
     pub frame_rate: FrameRate,
+    /// Samples per pixel that its engine takes; `None` if the engine has no such number.
+    pub samples: Option<u32>,
     pub output: OutputSettings,
     /// Whether its compositor changes the picture.
     pub uses_compositor: bool,
@@ -74,6 +78,22 @@ impl Summary {
         self.scenes.iter().find(|scene| scene.name == name)
     }
 
+    /// What some of the scenes ask of a Blender together.
+    pub fn needs_of<'a>(&self, scenes: impl IntoIterator<Item = &'a SceneSummary>) -> SceneNeeds {
+        let mut needs =
+            SceneNeeds { saved_by: self.saved_by, engines: BTreeSet::new(), denoiser: false };
+        for scene in scenes {
+            needs.engines.insert(scene.engine.clone());
+            needs.denoiser |= scene.denoises && scene.engine == Engine::Cycles;
+        }
+        needs
+    }
+
+    /// How many things it has in all.
+    pub(super) fn size(&self) -> usize {
+        self.scenes.iter().map(SceneSummary::size).sum()
+    }
+
     /// The scene that renders unless another is asked for.
     pub fn active(&self) -> &SceneSummary {
         self.scene(&self.active_scene).unwrap_or(&self.scenes[0])
@@ -81,6 +101,11 @@ impl Summary {
 }
 
 impl SceneSummary {
+    fn size(&self) -> usize {
+        let views = self.output.multiview.as_ref().map_or(0, |views| views.suffixes.len());
+        1 + self.cameras.len() + self.marker_cameras.len() + self.view_layers.len() + views
+    }
+
     /// The frames of its animation. The error says what is wrong with its range.
     pub fn frames(&self) -> Result<FrameSet, BadFrames> {
         FrameSet::range(self.frame_start, self.frame_end, self.frame_step)
@@ -90,12 +115,15 @@ impl SceneSummary {
 pub(super) fn read(document: &Document, shelf: &Shelf) -> Result<Summary, ReadError> {
     let blocks = &document.blocks;
     let linked = blocks.placeholders().filter(|id| id.id_name().starts_with("SC"));
-    let scenes: Vec<SceneSummary> = blocks
-        .datablocks(*b"SC")
-        .chain(linked)
-        .filter_map(|scene| shelf.resolve(document, scene, |at, it| scene::read(shelf, at, it)))
-        .flatten()
-        .collect();
+    let (mut scenes, mut size) = (Vec::new(), 0);
+    for scene in blocks.datablocks(*b"SC").chain(linked) {
+        if shelf.place().check(size).is_err() {
+            break;
+        }
+        let read = shelf.resolve(document, scene, |at, it| scene::read(shelf, at, it)).flatten();
+        size += read.as_ref().map_or(0, SceneSummary::size);
+        scenes.extend(read);
+    }
     let active = blocks.global().and_then(|global| global.follow("curscene"));
     let active = active.map(|scene| scene.name());
     match scenes.first() {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::blocks::Blocks;
 use super::document::{Document, Shelf};
 use super::error::Fault;
+use super::place::Place;
 use super::source::Source;
 use super::{BlendFile, ReadError, summary, trace};
 
@@ -156,7 +157,7 @@ fn devour(bytes: &[u8]) {
     let Ok(blocks) = Source::of_bytes(bytes).and_then(Blocks::read) else { return };
     // No directory: nothing that the file names may be there.
     let document = Document { path: "/no/such/directory/shot.blend".into(), blocks };
-    let shelf = Shelf::of(&document);
+    let shelf = Shelf::of(&document, Place::Disk);
     let _ = summary::read(&document, &shelf);
     let _ = trace::of(&document, &shelf);
 }

@@ -3,14 +3,20 @@
 //! A struct is known by its name wherever it lies: the settings of an IES node are found in
 //! materials, lights and node groups alike.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::LinkKind;
-use super::disk::Spread;
+use super::search::Spread;
 use crate::file::blocks::Code;
 use crate::file::document::Document;
 use crate::file::paths::{self, StoredPath};
 use crate::file::record::Record;
+
+/// Of one image: Blender numbers them from 1001 to 2000.
+const TILES_MAX: usize = 1_000;
+/// More than any scene has; each may have a file of every picture.
+const VIEWS_MAX: usize = 1_000;
 
 /// A name of a file in a datablock.
 pub(super) struct Link<'a> {
@@ -54,11 +60,9 @@ pub(super) fn view_suffixes(document: &Document) -> Vec<String> {
     let scenes = document.blocks.datablocks(*b"SC");
     let views =
         scenes.filter_map(|scene| scene.inside("r")).flat_map(|render| render.list("views"));
-    let mut suffixes: Vec<String> = views.map(|view| view.text("suffix")).collect();
-    suffixes.sort_unstable();
-    suffixes.dedup();
-    suffixes.retain(|suffix| !suffix.is_empty());
-    suffixes
+    let suffixes = views.map(|view| view.text("suffix")).filter(|suffix| !suffix.is_empty());
+    let suffixes: BTreeSet<String> = suffixes.take(VIEWS_MAX).collect();
+    suffixes.into_iter().collect()
 }
 
 /// The names of the other views' files, if the name is that of one view's.
@@ -128,8 +132,8 @@ impl<'a> Links<'a> {
             Some(MOVIE) => (LinkKind::Movie, Spread::One),
             Some(TILED) => {
                 let numbers = image.list("tiles").filter_map(|tile| tile.int("tile_number"));
-                let numbers = numbers.filter_map(|number| u32::try_from(number).ok()).collect();
-                (LinkKind::UdimTile, Spread::Tiles(numbers))
+                let numbers = numbers.filter_map(|number| u32::try_from(number).ok());
+                (LinkKind::UdimTile, Spread::Tiles(numbers.take(TILES_MAX).collect()))
             }
             // Generated, or a viewer's.
             _ => return,

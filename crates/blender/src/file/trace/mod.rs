@@ -5,21 +5,23 @@
 //! Blender loads it; a library that nothing is linked from does not count at all. Paths in a
 //! library start from the library's directory.
 
-mod disk;
 mod links;
 mod reach;
+mod search;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::blocks::Code;
 use super::document::{Document, Shelf};
 use super::error::ReadError;
 use super::paths::StoredPath;
 use super::record::Record;
-use disk::Disk;
 use links::Link;
+use search::Search;
 
 /// What a .blend file needs from the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,8 @@ pub enum Problem {
 }
 
 /// What a file is to the scene.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LinkKind {
     /// The .blend file itself.
     Blend,
@@ -109,7 +112,7 @@ pub(super) fn of(document: &Document, shelf: &Shelf) -> Trace {
     for owner in document.blocks.owners() {
         tracer.datablock(document, owner);
     }
-    while let Some(path) = tracer.pending.pop() {
+    while let Some(path) = tracer.pending.pop().filter(|_| !tracer.is_spent()) {
         tracer.library(&path);
     }
     Trace {
@@ -122,7 +125,7 @@ struct Tracer<'a> {
     shelf: &'a Shelf,
     /// The file that renders.
     main: &'a Path,
-    disk: Disk,
+    search: Search<'a>,
     /// What the scenes add to the names of their views' pictures.
     view_suffixes: Vec<String>,
     files: BTreeMap<PathBuf, TracedFile>,
@@ -140,7 +143,7 @@ impl<'a> Tracer<'a> {
         Self {
             shelf,
             main: &document.path,
-            disk: Disk::default(),
+            search: Search::of(shelf.place()),
             view_suffixes: links::view_suffixes(document),
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -150,6 +153,11 @@ impl<'a> Tracer<'a> {
         }
     }
 
+    /// Whether no more may be looked for.
+    fn is_spent(&self) -> bool {
+        self.shelf.place().check(self.files.len() + self.missing.len()).is_err()
+    }
+
     /// Everything that a datablock, or the name of one of another file, leads to.
     fn datablock(&mut self, document: &Document, owner: u32) {
         let Some(record) = document.blocks.record(owner, 0) else { return };
@@ -157,6 +165,9 @@ impl<'a> Tracer<'a> {
             Code::Placeholder => self.linked(document, record),
             _ => {
                 for link in links::of(document, record) {
+                    if self.is_spent() {
+                        return;
+                    }
                     self.link(&link);
                 }
             }
@@ -199,10 +210,10 @@ impl<'a> Tracer<'a> {
         let used_by = links::described(link.document, link.datablock, self.main);
         let mut absent = Vec::new();
         if let Some(path) = &link.stored.path {
-            let found = self.disk.find(path, &link.spread);
+            let found = self.search.find(path, &link.spread);
             let views = if link.has_views { &*self.view_suffixes } else { &[] };
             let views = links::views_of(path, views);
-            let views = views.iter().flat_map(|view| self.disk.find(view, &link.spread).there);
+            let views = views.iter().flat_map(|view| self.search.find(view, &link.spread).there);
             let there: Vec<PathBuf> = found.there.into_iter().chain(views).collect();
             for file in there {
                 self.add(file, link.kind, &used_by);

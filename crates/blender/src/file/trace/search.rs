@@ -1,10 +1,12 @@
-//! Names of files against what is on the disk: sequences, tiles, directories.
+//! Names of files against what is there: sequences, tiles, directories.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use grange_protocol::limits::MANIFEST_ENTRIES_MAX;
+
+use crate::file::place::Place;
 
 /// Directories below a cache's directory: Blender makes two levels.
 const DEPTH_MAX: usize = 8;
@@ -29,19 +31,23 @@ pub(super) struct Found {
     pub(super) absent: Vec<PathBuf>,
 }
 
-/// The disk, of which each directory is listed once.
-#[derive(Default)]
-pub(super) struct Disk {
+/// Looks for files in a place, of which it lists each directory once.
+pub(super) struct Search<'a> {
+    place: &'a Place,
     listings: HashMap<PathBuf, Arc<Vec<String>>>,
 }
 
-impl Disk {
+impl<'a> Search<'a> {
+    pub(super) fn of(place: &'a Place) -> Self {
+        Self { place, listings: HashMap::new() }
+    }
+
     pub(super) fn find(&mut self, path: &Path, spread: &Spread) -> Found {
         let mut there = Vec::new();
         match spread {
-            Spread::One => there.extend(path.is_file().then(|| path.into())),
+            Spread::One => there.extend(self.place.is_file(path).then(|| path.into())),
             Spread::Numbered => there = self.numbered(path),
-            Spread::Tiles(tiles) => return tiled(path, tiles),
+            Spread::Tiles(tiles) => return self.tiled(path, tiles),
             Spread::Directory { prefix, extensions } => {
                 self.gather(path, 0, prefix, extensions, &mut there);
             }
@@ -57,11 +63,11 @@ impl Disk {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let Some((directory, name)) = path.parent().zip(name) else { return Vec::new() };
         let Some(sequence) = Sequence::of(&name) else {
-            return path.is_file().then(|| path.into()).into_iter().collect();
+            return self.place.is_file(path).then(|| path.into()).into_iter().collect();
         };
         let listing = self.listing(directory);
         let names = listing.iter().filter(|name| sequence.contains(name));
-        names.map(|name| directory.join(name)).filter(|path| path.is_file()).collect()
+        names.map(|name| directory.join(name)).filter(|path| self.place.is_file(path)).collect()
     }
 
     fn gather(
@@ -79,40 +85,33 @@ impl Disk {
             if into.len() > MANIFEST_ENTRIES_MAX {
                 return;
             }
-            if has_extension && name.starts_with(prefix) && path.is_file() {
+            if has_extension && name.starts_with(prefix) && self.place.is_file(&path) {
                 into.push(path);
-            } else if depth > 0 && path.is_dir() {
+            } else if depth > 0 && self.place.is_folder(&path) {
                 self.gather(&path, depth - 1, prefix, extensions, into);
             }
         }
     }
 
-    /// The names in a directory, sorted; none if it cannot be read. Names that are no UTF-8 are
-    /// left out: no .blend file can have them right.
     fn listing(&mut self, directory: &Path) -> Arc<Vec<String>> {
-        let list = || {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            let mut names: Vec<String> =
-                entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-            names.sort_unstable();
-            Arc::new(names)
-        };
+        let list = || Arc::new(self.place.names(directory));
         self.listings.entry(directory.into()).or_insert_with(list).clone()
     }
-}
 
-/// The tiles of a set: U counts from 1 to 10, V up from 1, and 1001 is both at 1.
-fn tiled(path: &Path, tiles: &[u32]) -> Found {
-    let mut found = Found::default();
-    let pattern = path.to_string_lossy();
-    for tile in tiles {
-        let place = tile.saturating_sub(1001);
-        let uv = format!("u{}_v{}", place % 10 + 1, place / 10 + 1);
-        let name = pattern.replace("<UDIM>", &tile.to_string()).replace("<UVTILE>", &uv);
-        let path = PathBuf::from(name);
-        if path.is_file() { &mut found.there } else { &mut found.absent }.push(path);
+    /// The tiles of a set: U counts from 1 to 10, V up from 1, and 1001 is both at 1.
+    fn tiled(&self, path: &Path, tiles: &[u32]) -> Found {
+        let mut found = Found::default();
+        let pattern = path.to_string_lossy();
+        for tile in tiles {
+            let place = tile.saturating_sub(1001);
+            let uv = format!("u{}_v{}", place % 10 + 1, place / 10 + 1);
+            let name = pattern.replace("<UDIM>", &tile.to_string()).replace("<UVTILE>", &uv);
+            let path = PathBuf::from(name);
+            let is_there = self.place.is_file(&path);
+            if is_there { &mut found.there } else { &mut found.absent }.push(path);
+        }
+        found
     }
-    found
 }
 
 /// A name with a frame number: the last digits before its extension.
@@ -162,7 +161,7 @@ mod tests {
     #[test]
     fn tiles_have_two_namings() {
         let names = |pattern: &str| {
-            let absent = tiled(Path::new(pattern), &[1001, 1012]).absent;
+            let absent = Search::of(&Place::Disk).tiled(Path::new(pattern), &[1001, 1012]).absent;
             absent.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names("/nowhere/a.<UDIM>.png"), ["/nowhere/a.1001.png", "/nowhere/a.1012.png"]);
