@@ -18,10 +18,7 @@ use crate::runtimes;
 
 #[test]
 fn blender_3_4_and_the_reader_agree() {
-    let script = scenes().join("blend_files.py");
-    let mut blender = Command::new(runtimes::blender());
-    blender.args(["-b", "--factory-startup", "--python"]).arg(script).arg("--");
-    check(&Made::by(blender));
+    check(&Made::by_blender());
 }
 
 #[test]
@@ -51,7 +48,7 @@ fn check(made: &Made) {
 struct Made {
     report: Report,
     /// Keeps the files until the test ends.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +58,20 @@ struct Report {
     pictures: pictures::Pictures,
 }
 
+/// Shots that name files in every way, by Debian's Blender, and the folder that goes with them.
+pub(crate) fn shots() -> (Vec<PathBuf>, TempDir) {
+    let made = Made::by_blender();
+    (made.report.links.iter().map(|links| links.shot().into()).collect(), made.folder)
+}
+
 impl Made {
+    fn by_blender() -> Self {
+        let script = scenes().join("blend_files.py");
+        let mut blender = Command::new(runtimes::blender());
+        blender.args(["-b", "--factory-startup", "--python"]).arg(script).arg("--");
+        Self::by(blender)
+    }
+
     fn by_bpy(version: &str) -> Self {
         let python = runtimes::bpy_pythons()
             .into_iter()
@@ -84,7 +94,7 @@ impl Made {
         let report = std::fs::read_to_string(folder.path().join("report.json"))
             .unwrap_or_else(|_| panic!("{blender:?} made no report: {error}\n{output:?}"));
         let report = serde_json::from_str(&report).expect("the report has another form");
-        Self { report, _folder: folder }
+        Self { report, folder }
     }
 }
 

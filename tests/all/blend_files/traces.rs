@@ -21,6 +21,12 @@ pub(super) struct Links {
     reported: BTreeSet<PathBuf>,
 }
 
+impl Links {
+    pub(super) fn shot(&self) -> &Path {
+        &self.shot
+    }
+}
+
 pub(super) fn check(links: &Links) {
     let trace = BlendFile::open(&links.shot).expect("the shot cannot be read").trace();
     assert_eq!(differences(&files_of(&trace), &links.files), [""; 0], "files");

@@ -41,7 +41,7 @@ class Expected:
 
 
 def make() -> list:
-    return [shot(), packed_libraries()]
+    return [shot(), packed_libraries(), ring()]
 
 
 def shot() -> dict:
@@ -70,6 +70,34 @@ def packed_libraries() -> dict:
     expected.file("Blend", "shots/carries.blend")
     expected.file("Image", "lib/materials/tex/skin.png", "lib/tex/shirt.png")
     return expected.report("shots/carries.blend")
+
+
+def ring() -> dict:
+    """Two libraries that use each other."""
+    expected = Expected()
+    for name, other in [("left", None), ("right", "left"), ("left", "right")]:
+        disk.new_file()
+        png(f"ring/{name}.png")
+        textured(f"{name} paint", f"//{name}.png")
+        group = bpy.data.collections.new(name)
+        group.use_fake_user = True
+        thing = disk.mesh_object(f"{name} thing")
+        bpy.context.scene.collection.objects.unlink(thing)
+        group.objects.link(thing)
+        if other:
+            [paint] = disk.link(path(f"ring/{other}.blend"), materials=[f"{other} paint"])
+            thing.data.materials.append(paint)
+        # Blender does not save over a library that it has open.
+        os.replace(disk.save("ring/new.blend"), path(f"ring/{name}.blend"))
+    disk.new_file()
+    for name in ["left", "right"]:
+        [group] = disk.link(path(f"ring/{name}.blend"), collections=[name])
+        bpy.context.scene.collection.children.link(group)
+    disk.save("shots/ring.blend")
+    expected.file("Blend", "shots/ring.blend")
+    expected.file("Library", "ring/left.blend", "ring/right.blend")
+    expected.file("Image", "ring/left.png", "ring/right.png")
+    return expected.report("shots/ring.blend")
 
 
 def image(name: str, filepath: str, source: str = "FILE", **settings):

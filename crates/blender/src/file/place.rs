@@ -72,6 +72,12 @@ impl Place {
         }
     }
 
+    /// Whether the time for reading is over. Looked at wherever a damaged file could make a short
+    /// list of long ones.
+    pub(super) fn is_late(&self) -> bool {
+        self.check(0).is_err()
+    }
+
     /// What would have to be told first; after that, nothing.
     pub(super) fn take_questions(&self) -> Questions {
         match self {

@@ -9,6 +9,7 @@ use grange_protocol::shot::Resolution;
 
 use super::document::{Document, Shelf};
 use super::output;
+use super::place::Place;
 use super::record::Record;
 use super::summary::{MarkerCamera, SceneSummary, ViewLayer};
 
@@ -24,7 +25,7 @@ const NESTING_MAX: usize = 64;
 pub(super) fn read(shelf: &Shelf, document: &Document, scene: Record<'_>) -> Option<SceneSummary> {
     let render = scene.inside("r")?;
     let saved_by = document.blocks.saved_by;
-    let layers = view_layers(scene);
+    let layers = view_layers(shelf.place(), scene);
     let compositor = compositor(scene).filter(|_| render.flag("scemode", USES_COMPOSITOR));
     let mut file_outputs = FileOutputs { shelf, seen: HashSet::new() };
     let number = |field| render.int(field).unwrap_or_default();
@@ -60,9 +61,9 @@ pub(super) fn read(shelf: &Shelf, document: &Document, scene: Record<'_>) -> Opt
 }
 
 /// Each layer, and whether Cycles may denoise it.
-fn view_layers(scene: Record<'_>) -> Vec<(ViewLayer, bool)> {
+fn view_layers(place: &Place, scene: Record<'_>) -> Vec<(ViewLayer, bool)> {
     const RENDERS: i64 = 1;
-    let layers = scene.list("view_layers").map(|layer| {
+    let layers = scene.list("view_layers").take_while(|_| !place.is_late()).map(|layer| {
         let denoises = ["system_properties", "id_properties"]
             .into_iter()
             .find_map(|root| cycles_setting(layer, root, "use_denoising"))
@@ -104,7 +105,7 @@ struct CameraWalk<'a> {
 impl CameraWalk<'_> {
     fn collection(&mut self, document: &Document, collection: Record<'_>, nesting: usize) {
         let fresh = self.seen.insert((document.path.clone(), collection.id_name()));
-        if nesting == 0 || !fresh {
+        if nesting == 0 || !fresh || self.shelf.place().is_late() {
             return;
         }
         for object in collection.list("gobject").filter_map(|link| link.follow("ob")) {
@@ -146,7 +147,7 @@ impl FileOutputs<'_> {
     fn are_in(&mut self, document: &Document, tree: Record<'_>, nesting: usize) -> bool {
         const MUTED: i64 = 1 << 9;
         let fresh = self.seen.insert((document.path.clone(), tree.id_name()));
-        if nesting == 0 || !fresh {
+        if nesting == 0 || !fresh || self.shelf.place().is_late() {
             return false;
         }
         let mut nodes = tree.list("nodes").filter(|node| !node.flag("flag", MUTED));

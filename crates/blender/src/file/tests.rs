@@ -13,7 +13,9 @@ use super::document::{Document, Shelf};
 use super::error::Fault;
 use super::place::Place;
 use super::source::Source;
-use super::{BlendFile, ReadError, summary, trace};
+use super::{
+    BlendFile, Bounds, Folder, Questions, ReadError, Reading, ToldFiles, read_told, summary, trace,
+};
 
 const TINY_3_4: &[u8] = include_bytes!("../../fixtures/tiny-3.4.blend");
 const TINY_5_0: &[u8] = include_bytes!("../../fixtures/tiny-5.0.blend");
@@ -115,6 +117,59 @@ fn a_file_that_is_none_is_named_with_the_next_step() {
     `/shot.blend` is damaged (it does not describe itself): open it in Blender and save it again
     `/shot.blend` is not a .blend file: name one that Blender saved
     `/shot.blend` is damaged (its compressed data makes no sense): open it in Blender and save it again
+    ");
+}
+
+/// A scene of another machine, whose bytes are in that file here.
+fn told(bytes: &Path) -> ToldFiles {
+    let mut told = ToldFiles::default();
+    told.blends.insert("/ada/shots/shot.blend".into(), Some(bytes.into()));
+    told
+}
+
+fn read_within(told: &ToldFiles, memory: u64, time: Duration) -> Result<Reading, ReadError> {
+    let bounds = Bounds { memory, until: Instant::now() + time };
+    read_told(Path::new("/ada/shots/shot.blend"), told.clone(), bounds)
+}
+
+fn read(told: &ToldFiles) -> Reading {
+    read_within(told, 1 << 30, Duration::from_secs(60)).unwrap()
+}
+
+#[test]
+fn who_tells_of_a_scene_is_asked_for_what_matters_and_no_more() {
+    let (_directory, bytes) = file("elsewhere", TINY_3_4);
+    let mut told = told(&bytes);
+    let Reading::Asks(questions) = read(&told) else { panic!("nothing is asked") };
+    let folders = ["/ada/shots"].map(PathBuf::from);
+    assert_eq!(questions, Questions { libraries: [].into(), folders: folders.into() });
+
+    // A folder says what is in it, and what is not.
+    let files = ["frames_001.png", "frames_200.png", "frames_x.png", "wood.png"];
+    let folder = Folder { files: files.map(Into::into).into(), ..Folder::default() };
+    told.folders.insert("/ada/shots".into(), Some(folder));
+    let Reading::Scene { trace, summary } = read(&told) else { panic!("more is asked") };
+    assert_eq!(summary.active().name, "Scene");
+    let files: Vec<&str> = trace.files.iter().filter_map(|file| file.path.to_str()).collect();
+    let there = ["frames_001.png", "frames_200.png", "shot.blend", "wood.png"];
+    assert_eq!(files, there.map(|name| format!("/ada/shots/{name}")));
+    assert_eq!(trace.missing.len(), 2);
+
+    // So does one that is not there, of all below it.
+    told.folders = [("/ada".into(), None)].into();
+    let Reading::Scene { trace, .. } = read(&told) else { panic!("more is asked") };
+    assert_eq!((trace.files.len(), trace.missing.len()), (1, 4));
+}
+
+#[test]
+fn a_told_scene_takes_no_more_than_it_may() {
+    let (_directory, bytes) = file("elsewhere", TINY_3_4);
+    let told = told(&bytes);
+    let complaint = |memory, time| read_within(&told, memory, time).unwrap_err().to_string();
+    let lines = [complaint(1 << 10, Duration::from_secs(60)), complaint(1 << 30, Duration::ZERO)];
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    `/ada/shots/shot.blend` is too large (its datablocks fill more memory than any real scene's): split the scene into libraries, or clean it up in Blender
+    `/ada/shots/shot.blend` is too large (reading it takes longer than it may): split the scene into libraries, or clean it up in Blender
     ");
 }
 

@@ -11,6 +11,7 @@ use super::search::Spread;
 use crate::file::blocks::Code;
 use crate::file::document::Document;
 use crate::file::paths::{self, StoredPath};
+use crate::file::place::Place;
 use crate::file::record::Record;
 
 /// Of one image: Blender numbers them from 1001 to 2000.
@@ -31,11 +32,15 @@ pub(super) struct Link<'a> {
     pub(super) optional: bool,
 }
 
-/// All names of files in a datablock of a document.
-pub(super) fn of<'a>(document: &'a Document, datablock: Record<'a>) -> Vec<Link<'a>> {
+/// All names of files in a datablock of a document that lies in that place.
+pub(super) fn of<'a>(
+    place: &Place,
+    document: &'a Document,
+    datablock: Record<'a>,
+) -> Vec<Link<'a>> {
     let directory = document.directory_of(datablock);
     let mut links = Links { document, datablock, directory, found: Vec::new() };
-    for part in document.blocks.belongings(datablock.owner()) {
+    for part in document.blocks.belongings(datablock.owner()).take_while(|_| !place.is_late()) {
         links.part(part);
     }
     links.found
@@ -60,8 +65,8 @@ pub(super) fn view_suffixes(document: &Document) -> Vec<String> {
     let scenes = document.blocks.datablocks(*b"SC");
     let views =
         scenes.filter_map(|scene| scene.inside("r")).flat_map(|render| render.list("views"));
-    let suffixes = views.map(|view| view.text("suffix")).filter(|suffix| !suffix.is_empty());
-    let suffixes: BTreeSet<String> = suffixes.take(VIEWS_MAX).collect();
+    let suffixes = views.take(VIEWS_MAX).map(|view| view.text("suffix"));
+    let suffixes: BTreeSet<String> = suffixes.filter(|suffix| !suffix.is_empty()).collect();
     suffixes.into_iter().collect()
 }
 

@@ -164,7 +164,7 @@ impl<'a> Tracer<'a> {
         match record.code() {
             Code::Placeholder => self.linked(document, record),
             _ => {
-                for link in links::of(document, record) {
+                for link in links::of(self.shelf.place(), document, record) {
                     if self.is_spent() {
                         return;
                     }
