@@ -17,6 +17,9 @@ pub(super) struct Asked<T>(pub(super) T);
 /// A body of JSON, within the route's limit.
 pub(super) struct Told<T>(pub(super) T);
 
+/// The same before it is understood: its bytes.
+pub(super) struct Unread(Bytes);
+
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     type Rejection = Problem;
 
@@ -48,6 +51,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Unread::from_request(request, state).await?.read().map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Unread {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
         if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
@@ -62,7 +73,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
                 ),
                 _ => Problem::bad_request("the body did not arrive whole: send it again"),
             })?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
+        Ok(Self(bytes))
+    }
+}
+
+impl Unread {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.0).map_err(|error| match error.classify() {
             Category::Data => {
                 let detail = format!("the body is not what this request takes: {error}");
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)

@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use super::{Api, Problem, farm};
 
-/// How long an answer may take that is not a file.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take that is not a file, in seconds.
+pub(super) const PATIENCE_S: u64 = 30;
+const PATIENCE: Duration = Duration::from_secs(PATIENCE_S);
 
 /// Bytes that are read although they are not wanted.
 const WASTE_MAX: u64 = 64 << 20;
@@ -47,8 +48,10 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
     next.run(request).await
 }
 
-pub(super) async fn in_time(request: Request, next: Next) -> Response {
-    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| too_slow().into_response())
+pub(super) async fn in_time<const S: u64>(request: Request, next: Next) -> Response {
+    timeout(Duration::from_secs(S), next.run(request))
+        .await
+        .unwrap_or_else(|_| too_slow().into_response())
 }
 
 fn too_slow() -> Problem {

@@ -22,6 +22,7 @@ mod openapi;
 mod outputs;
 mod page;
 mod problem;
+mod scenes;
 mod serve;
 mod sessions;
 mod submit;
@@ -50,7 +51,7 @@ const REQUESTS: usize = 256;
 const WATCHERS: usize = 512;
 /// Files on their way at once, up and down; more wait for a while.
 const TRANSFERS: usize = 64;
-/// Lists of many files: what a farm lacks, manifests. Bytes of the body.
+/// Lists of many files: what a farm lacks, manifests, what a scene lies among. Bytes of the body.
 const LIST_MAX: usize = 16 << 20;
 
 /// What every request works with.
@@ -60,6 +61,7 @@ struct Api {
     requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
+    readings: Arc<Semaphore>,
 }
 
 impl Api {
@@ -69,6 +71,7 @@ impl Api {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            readings: Arc::new(Semaphore::new(scenes::READINGS)),
         }
     }
 
@@ -122,18 +125,26 @@ fn router(shared: Arc<Shared>) -> Router {
         .layer(from_fn(gate::within::<{ LIST_MAX as u64 }>))
         .layer(DefaultBodyLimit::max(LIST_MAX))
         .split_for_parts();
+    let (scenes, of_scenes) = OpenApiRouter::new()
+        .routes(routes!(scenes::read))
+        .layer(from_fn(gate::within::<{ LIST_MAX as u64 }>))
+        .layer(DefaultBodyLimit::max(LIST_MAX))
+        .split_for_parts();
     let (files, of_files) = OpenApiRouter::new()
         .routes(routes!(blobs::get, blobs::put))
         .routes(routes!(blobs::post))
         .split_for_parts();
     document.merge(of_lists);
+    document.merge(of_scenes);
     document.merge(of_files);
     // A name has slashes, which a path of OpenAPI cannot say.
     document.merge(openapi::of_output());
     let files = files.route("/api/v1/jobs/{id}/outputs/{*name}", axum::routing::get(outputs::get));
-    let quick = quick.merge(lists).layer(from_fn(gate::in_time));
+    let quick = quick.merge(lists).layer(from_fn(gate::in_time::<{ gate::PATIENCE_S }>));
+    let scenes = scenes.layer(from_fn(gate::in_time::<{ scenes::PATIENCE_S }>));
     Router::new()
         .merge(quick)
+        .merge(scenes)
         .merge(files)
         .merge(openapi::route(document))
         .fallback(problem::no_such_path)
