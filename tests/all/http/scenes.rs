@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use grange_blender::file::BlendFile;
+use grange_client::Package;
+use grange_protocol::{BlobHash, codec};
 use serde_json::{Map, Value, json};
 
 use crate::blend_files;
@@ -110,6 +112,9 @@ fn a_client_brings_a_scene_without_reading_it() {
         };
         let entries: Vec<Value> = files.iter().map(sent).collect();
         let manifest = http.ask("POST", "/api/v1/manifests", &json!(entries)).json(200);
+        let package = Package::of(&file, |_, _| {}).unwrap();
+        let same = BlobHash::of(&codec::encode(&package.manifest).unwrap());
+        assert_eq!(manifest["hash"], json!(same), "who reads the scene itself sends the same");
         let active = &scene["summary"]["scenes"][0];
         let frames = json!([{ "first": 1, "last": active["frame_end"], "step": 1 }]);
         let job = json!({
