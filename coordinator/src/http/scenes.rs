@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -210,19 +211,35 @@ pub(super) async fn read(
         return Err(Problem::busy("too many scenes are being read: try again in a moment"));
     };
     let store = api.shared.store.clone();
+    let waits = Waits::default();
+    let canceled = waits.0.clone();
     let read = spawn_blocking(move || {
         // Kept until the end, also when the client is gone.
         let _turn = turn;
-        read_body(&store, &body)
+        read_body(&store, &body, canceled)
     });
     Ok(Json(read.await.map_err(|_| Problem::unexpected())??))
 }
 
-fn read_body(store: &Arc<Store>, body: &Unread) -> Result<SceneReading, Problem> {
+/// Somebody who waits for a reading; without anybody it ends.
+#[derive(Default)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn read_body(
+    store: &Store,
+    body: &Unread,
+    canceled: Arc<AtomicBool>,
+) -> Result<SceneReading, Problem> {
     let told: ToldScene = body.read()?;
     let path = told.path.clone();
     let files = told.files_of(store)?;
-    let bounds = Bounds { memory: MEMORY, until: Instant::now() + READING };
+    let bounds = Bounds { memory: MEMORY, until: Instant::now() + READING, canceled };
     match read_told(path.as_str().as_ref(), files, bounds) {
         Ok(Reading::Asks(questions)) => Ok(SceneReading::More(SceneQuestions::of(questions)?)),
         Ok(Reading::Scene { summary, trace }) => {

@@ -1,6 +1,7 @@
 //! The same scenes as somebody reads them who does not have them, and is told of them in rounds.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grange_blender::file::{
@@ -12,7 +13,8 @@ pub(super) fn read(shot: &Path) -> (Summary, Trace) {
     let mut told = ToldFiles::default();
     told.blends.insert(shot.into(), Some(shot.into()));
     for _ in 0..20 {
-        let bounds = Bounds { memory: 1 << 30, until: Instant::now() + Duration::from_secs(60) };
+        let until = Instant::now() + Duration::from_secs(60);
+        let bounds = Bounds { memory: 1 << 30, until, canceled: Arc::default() };
         let Questions { libraries, folders } = match read_told(shot, told.clone(), bounds) {
             Ok(Reading::Scene { summary, trace }) => return (summary, trace),
             Ok(Reading::Asks(questions)) => questions,

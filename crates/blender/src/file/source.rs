@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
@@ -33,7 +35,23 @@ pub(super) struct Source<'a> {
     /// How many bytes a reader may keep of it.
     pub(super) held_max: u64,
     /// When to stop reading, if ever.
-    pub(super) until: Option<Instant>,
+    pub(super) deadline: Option<Deadline>,
+}
+
+/// The end of somebody's patience.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline {
+    pub(super) until: Instant,
+    pub(super) canceled: Arc<AtomicBool>,
+}
+
+impl Deadline {
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        if self.canceled.load(Ordering::Relaxed) || Instant::now() > self.until {
+            return Err(Fault::TooLarge("reading it takes longer than it may"));
+        }
+        Ok(())
+    }
 }
 
 enum Bytes<'a> {
@@ -68,7 +86,7 @@ impl<'a> Source<'a> {
     /// `len`: of what lies on the disk.
     fn new(bytes: Bytes<'a>, len: u64) -> Self {
         let held_max = HELD_MIN.max(len.saturating_mul(HELD_PER_BYTE));
-        Self { bytes, passed: 0, unpacked_max: UNPACKED_MAX, held_max, until: None }
+        Self { bytes, passed: 0, unpacked_max: UNPACKED_MAX, held_max, deadline: None }
     }
 
     /// Fills all of `buffer`.
@@ -108,9 +126,7 @@ impl<'a> Source<'a> {
     /// Counts what is about to be passed, and refuses what cannot or must not be there.
     fn pass(&mut self, len: u64) -> Result<(), Fault> {
         self.passed = self.passed.saturating_add(len);
-        if self.until.is_some_and(|until| Instant::now() > until) {
-            return Err(Fault::TooLarge("reading it takes longer than it may"));
-        }
+        self.deadline.as_ref().map_or(Ok(()), Deadline::check)?;
         match self.bytes {
             Bytes::Plain { len, .. } if self.passed > len => Err(Fault::Truncated),
             Bytes::Packed(_) if self.passed > self.unpacked_max => {

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grange_protocol::BlenderVersion;
@@ -128,7 +129,7 @@ fn told(bytes: &Path) -> ToldFiles {
 }
 
 fn read_within(told: &ToldFiles, memory: u64, time: Duration) -> Result<Reading, ReadError> {
-    let bounds = Bounds { memory, until: Instant::now() + time };
+    let bounds = Bounds { memory, until: Instant::now() + time, canceled: Arc::default() };
     read_told(Path::new("/ada/shots/shot.blend"), told.clone(), bounds)
 }
 
@@ -166,6 +167,13 @@ fn a_told_scene_takes_no_more_than_it_may() {
     let (_directory, bytes) = file("elsewhere", TINY_3_4);
     let told = told(&bytes);
     let complaint = |memory, time| read_within(&told, memory, time).unwrap_err().to_string();
+    let bounds = Bounds {
+        memory: 1 << 30,
+        until: Instant::now() + Duration::from_secs(60),
+        canceled: Arc::new(true.into()),
+    };
+    let canceled = read_told(Path::new("/ada/shots/shot.blend"), told.clone(), bounds);
+    assert!(matches!(canceled, Err(ReadError::TooLarge { .. })));
     let lines = [complaint(1 << 10, Duration::from_secs(60)), complaint(1 << 30, Duration::ZERO)];
     insta::assert_snapshot!(lines.join("\n"), @r"
     `/ada/shots/shot.blend` is too large (its datablocks fill more memory than any real scene's): split the scene into libraries, or clean it up in Blender

@@ -13,7 +13,8 @@
 //!
 //! let mut told = ToldFiles::default();
 //! told.blends.insert("/home/ada/shot.blend".into(), Some("/var/lib/store/3f2a".into()));
-//! let bounds = Bounds { memory: 1 << 30, until: Instant::now() + Duration::from_secs(20) };
+//! let until = Instant::now() + Duration::from_secs(20);
+//! let bounds = Bounds { memory: 1 << 30, until, canceled: Default::default() };
 //! match read_told(Path::new("/home/ada/shot.blend"), told, bounds)? {
 //!     Reading::Asks(questions) => println!("list {:?}", questions.folders),
 //!     Reading::Scene { summary, .. } => println!("it has scene {}", summary.active_scene),
@@ -26,13 +27,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::blocks::Blocks;
 use super::document::{Document, Shelf};
 use super::error::{Fault, ReadError};
 use super::place::Place;
-use super::source::Source;
+use super::source::{Deadline, Source};
 use super::summary::{self, Summary};
 use super::trace::{self, Trace};
 
@@ -60,11 +63,13 @@ pub struct Folder {
 }
 
 /// What reading may take; where that does not do, it ends with [`ReadError::TooLarge`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// Bytes of all files together that are held at once.
     pub memory: u64,
     pub until: Instant,
+    /// Set by another thread, it ends the reading before that.
+    pub canceled: Arc<AtomicBool>,
 }
 
 /// How a round ended.
@@ -109,14 +114,15 @@ pub(super) struct Told {
     files: ToldFiles,
     /// Bytes that may still be held.
     memory: Cell<u64>,
-    until: Instant,
+    deadline: Deadline,
     questions: RefCell<Questions>,
 }
 
 impl Told {
     fn new(files: ToldFiles, bounds: Bounds) -> Self {
-        let memory = Cell::new(bounds.memory);
-        Self { files, memory, until: bounds.until, questions: RefCell::default() }
+        let Bounds { memory, until, canceled } = bounds;
+        let deadline = Deadline { until, canceled };
+        Self { files, memory: Cell::new(memory), deadline, questions: RefCell::default() }
     }
 
     /// Where the bytes of a .blend file are. One that was not told is asked for, and passes for
@@ -139,7 +145,7 @@ impl Told {
     /// Reads a file's blocks within the bounds.
     pub(super) fn read(&self, mut source: Source<'_>) -> Result<Blocks, Fault> {
         source.held_max = source.held_max.min(self.memory.get());
-        source.until = Some(self.until);
+        source.deadline = Some(self.deadline.clone());
         let blocks = Blocks::read(source)?;
         self.memory.set(self.memory.get().saturating_sub(blocks.held()));
         Ok(blocks)
@@ -165,9 +171,7 @@ impl Told {
     }
 
     pub(super) fn check(&self, found: usize) -> Result<(), Fault> {
-        if Instant::now() > self.until {
-            return Err(Fault::TooLarge("reading it takes longer than it may"));
-        }
+        self.deadline.check()?;
         if found > TOLD_MAX {
             return Err(Fault::TooLarge(
                 "it has more than 100,000 files, or so many cameras and layers",
