@@ -47,13 +47,10 @@ const MEMORY: u64 = 2 << 30;
 pub(super) struct ToldScene {
     /// Where the .blend file lies for the client.
     path: LayoutPath,
-    /// The .blend file and the libraries that were asked for, by their paths; all of them are sent
-    /// before. `null` is for a library that is there and cannot be read.
-    #[schema(schema_with = by_path::<SentFile>)]
+    #[schema(schema_with = sent_files)]
     files: BTreeMap<LayoutPath, Option<SentFile>>,
-    /// The folders that were asked for. `null` is for one that is not there, or cannot be listed.
     #[serde(default)]
-    #[schema(schema_with = by_path::<Folder>)]
+    #[schema(schema_with = listed_folders)]
     folders: BTreeMap<FolderPath, Option<Folder>>,
 }
 
@@ -393,11 +390,25 @@ impl TryFrom<String> for Name {
     }
 }
 
+fn sent_files() -> Object {
+    by_path::<SentFile>(
+        "The .blend file and the libraries that were asked for, by their paths; all of them are \
+         sent before. `null` is for a library that is there and cannot be read.",
+    )
+}
+
+fn listed_folders() -> Object {
+    by_path::<Folder>(
+        "The folders that were asked for, by their paths. `null` is for one that is not there, or \
+         cannot be listed.",
+    )
+}
+
 /// An object whose keys are paths and whose values may be `null`.
-fn by_path<T: PartialSchema>() -> Object {
+fn by_path<T: PartialSchema>(description: &str) -> Object {
     let null = ObjectBuilder::new().schema_type(Type::Null);
-    let value = OneOfBuilder::new().item(null).item(T::schema());
-    ObjectBuilder::new().additional_properties(Some(Schema::from(value))).build()
+    let value = Schema::from(OneOfBuilder::new().item(null).item(T::schema()));
+    ObjectBuilder::new().additional_properties(Some(value)).description(Some(description)).build()
 }
 
 /// A path of the .blend file's as one that travels.
