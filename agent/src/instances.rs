@@ -19,7 +19,7 @@ use grange_protocol::session::Raised;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Sign, Start};
+use crate::core::{Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Said, Sign, Start};
 use crate::gpu::Found;
 use crate::host;
 use crate::sandbox::{Cell, Sandbox};
@@ -326,7 +326,9 @@ impl Driver<'_> {
         self.orders += 1;
         let scratch = self.places.scratch.join(self.orders.to_string());
         let id = CallId(self.orders);
-        Order::Call(Box::new(CallOrder { id, operation, arguments, scratch }))
+        let device = self.device.map_or(DeviceKind::Cpu, |device| device.info.kind);
+        let device_pci = self.device.and_then(|device| device.pci.clone());
+        Order::Call(Box::new(CallOrder { id, operation, arguments, device, device_pci, scratch }))
     }
 
     fn render_order(&mut self, order: RenderOrder) -> Order {
@@ -400,9 +402,9 @@ impl Driver<'_> {
                 self.tell(Event::RenderCanceled { instance, log }).await;
             }
             InstanceEvent::CannotCancel { .. } => self.instance.kill(),
-            InstanceEvent::Returned { id, value, files } => {
+            InstanceEvent::Returned { id, value, warnings, files } => {
                 let dir = Path::new(&self.places.name).join(id.0.to_string());
-                let reply = Reply { value, dir, files: self.files(files) };
+                let reply = Reply { said: Said { value, warnings }, dir, files: self.files(files) };
                 self.answered(Ok(reply)).await;
             }
             InstanceEvent::Raised { id, raised } => {

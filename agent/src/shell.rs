@@ -12,7 +12,7 @@ use grange_transport::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::core::{Command, Core, Event, Frame};
+use crate::core::{Command, Core, Event, Frame, Said};
 use crate::deliver::{Delivery, NotDelivered};
 use crate::gpu::Read;
 use crate::host::Host;
@@ -230,7 +230,11 @@ impl Shell {
         let storing = tokio::spawn(async move {
             let event = match delivery.deliver(&assignment, &delivering).await {
                 Ok(outputs) => {
-                    let reply = delivering.call.map(|call| (call, delivering.value.clone()));
+                    let said = || Said {
+                        value: delivering.value.clone(),
+                        warnings: delivering.warnings.clone(),
+                    };
+                    let reply = delivering.call.map(|call| (call, said()));
                     Event::Stored { lease, reply, outputs }
                 }
                 Err(reason) => {

@@ -187,6 +187,7 @@ mod tests {
             name,
             addresses: Vec::new(),
             http_addresses: None,
+            sessions: Arc::default(),
             transfers: Semaphore::new(1),
         };
         (farm, Arc::new(shared))

@@ -7,7 +7,7 @@ use grange_protocol::session::CallNumber;
 
 use super::attempt::{Attempt, Stage};
 use super::device::Suspicion;
-use super::event::{Frame, InstanceId};
+use super::event::{Frame, InstanceId, Said};
 use super::instance::Activity;
 use super::{Command, Core};
 
@@ -285,14 +285,14 @@ impl Core {
     pub(super) fn stored(
         &mut self,
         lease: LeaseId,
-        reply: Option<(CallNumber, serde_json::Value)>,
+        reply: Option<(CallNumber, Said)>,
         outputs: Vec<Output>,
     ) {
         let Some(attempt) = self.attempts.get_mut(&lease) else { return };
         attempt.storing = attempt.storing.saturating_sub(1);
         attempt.outputs += outputs.len() as u32;
-        if let Some((call, value)) = reply {
-            self.session_stored(lease, call, Ok((value, outputs)));
+        if let Some((call, said)) = reply {
+            self.session_stored(lease, call, Ok((said, outputs)));
         }
         self.complete_if_all_is_stored(lease);
     }

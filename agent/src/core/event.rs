@@ -89,7 +89,7 @@ pub(crate) enum Event {
     Stored {
         lease: LeaseId,
         /// What they are the answer to, in a session, and what else it gave.
-        reply: Option<(CallNumber, serde_json::Value)>,
+        reply: Option<(CallNumber, Said)>,
         outputs: Vec<Output>,
     },
     /// They cannot be. `None`: because the lease is stale.
@@ -153,10 +153,18 @@ pub(crate) struct RenderedFile {
     pub(crate) role: OutputRole,
 }
 
+/// What a call gave, besides files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) value: serde_json::Value,
+    /// Sentences for people.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// What an operation gave: a value, and what it wrote.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reply {
-    pub(crate) value: serde_json::Value,
+    pub(crate) said: Said,
     /// Its directory, relative to the agent's scratch directory.
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<RenderedFile>,

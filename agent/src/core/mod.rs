@@ -28,7 +28,7 @@ use grange_protocol::{BlobHash, LeaseId, Millis};
 use attempt::Attempt;
 use device::{Device, Setup};
 pub(crate) use event::{
-    Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Sign, Start,
+    Command, Event, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Said, Sign, Start,
 };
 #[cfg(test)]
 use instance::Activity;

@@ -14,7 +14,7 @@ use grange_protocol::{LeaseId, Millis, OutputName, Shot};
 
 use super::Core;
 use super::attempt::Stage;
-use super::event::{Command, Frame, InstanceId, RenderOrder, RenderedFile, Reply};
+use super::event::{Command, Frame, InstanceId, RenderOrder, RenderedFile, Reply, Said};
 use super::instance::{Activity, LastSign};
 
 /// What a session's owner wants of its instance.
@@ -150,13 +150,14 @@ impl Core {
             attempt.append_log(log);
         }
         match answer {
-            Ok(Reply { value, files, .. }) if files.is_empty() => {
-                self.answer(lease, number, Ok(value));
+            Ok(Reply { said, files, .. }) if files.is_empty() => {
+                self.answer(lease, number, Ok(said));
             }
-            Ok(Reply { value, dir, files }) => {
+            Ok(Reply { said: Said { value, warnings }, dir, files }) => {
                 let files =
                     files.into_iter().filter_map(|file| named_after(number, file)).collect();
-                let frame = Frame { dir, files, call: Some(number), value, ..Frame::default() };
+                let frame =
+                    Frame { dir, files, call: Some(number), value, warnings, ..Frame::default() };
                 self.store_for_session(lease, frame);
             }
             Err(raised) => self.answer(lease, number, Err(raised)),
@@ -226,28 +227,25 @@ impl Core {
         &mut self,
         lease: LeaseId,
         call: CallNumber,
-        result: Result<(serde_json::Value, Vec<Output>), Failure>,
+        result: Result<(Said, Vec<Output>), Failure>,
     ) {
         let answer = match result {
-            Ok((value, outputs)) => {
+            Ok((said, outputs)) => {
                 for output in outputs {
                     self.tell_session(lease, FromSession::Stored { call, output });
                 }
-                Ok(value)
+                Ok(said)
             }
             Err(failure) => Err(Raised::new("OSError", failure.reason)),
         };
         self.answer(lease, call, answer);
     }
 
-    fn answer(
-        &mut self,
-        lease: LeaseId,
-        call: CallNumber,
-        answer: Result<serde_json::Value, Raised>,
-    ) {
+    fn answer(&mut self, lease: LeaseId, call: CallNumber, answer: Result<Said, Raised>) {
         let answer = match answer {
-            Ok(value) => CallAnswer::Returned(value.to_string().into_bytes()),
+            Ok(Said { value, warnings }) => {
+                CallAnswer::Returned { value: value.to_string().into_bytes(), warnings }
+            }
             Err(raised) => CallAnswer::Raised(raised),
         };
         self.tell_session(lease, FromSession::Answered { call, answer });

@@ -107,7 +107,7 @@ fn tell(command: Command) -> Option<String> {
                 FromSession::Stored { call, output } => {
                     format!("{} of call {} is stored", output.name, call.0)
                 }
-                FromSession::Answered { call, answer: CallAnswer::Returned(value) } => {
+                FromSession::Answered { call, answer: CallAnswer::Returned { value, .. } } => {
                     format!("call {} gave {}", call.0, String::from_utf8_lossy(&value))
                 }
                 FromSession::Answered { call, answer: CallAnswer::Raised(raised) } => {

@@ -76,6 +76,8 @@ pub(crate) enum Line {
     Returned {
         #[schema(value_type = Object)]
         value: Box<RawValue>,
+        /// Sentences for people.
+        warnings: Vec<String>,
     },
     /// The last line of one that raised an exception.
     Raised { kind: String, message: String, traceback: String },
@@ -300,8 +302,8 @@ impl Papers {
 /// JSON that an agent sent is passed on as it is, if it is JSON.
 fn said(answer: &CallAnswer) -> Line {
     match answer {
-        CallAnswer::Returned(json) => match serde_json::from_slice(json) {
-            Ok(value) => Line::Returned { value },
+        CallAnswer::Returned { value, warnings } => match serde_json::from_slice(value) {
+            Ok(value) => Line::Returned { value, warnings: warnings.clone() },
             Err(error) => Line::Raised {
                 kind: "ValueError".into(),
                 message: format!("the instance gave an answer that is no JSON: {error}"),

@@ -60,8 +60,12 @@ pub enum FromSession {
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallAnswer {
-    /// JSON.
-    Returned(Vec<u8>),
+    Returned {
+        /// JSON.
+        value: Vec<u8>,
+        /// Sentences for people.
+        warnings: Vec<String>,
+    },
     Raised(Raised),
 }
 

@@ -5,7 +5,7 @@ use grange_protocol::job::SessionWork;
 use grange_protocol::session::{CallNumber, Raised};
 use serde_json::json;
 
-use super::super::event::Reply;
+use super::super::event::{Reply, Said};
 use super::super::session::{Wanted, What};
 use super::*;
 
@@ -54,12 +54,13 @@ fn call_for_frame(number: u64, frame: i32) -> Event {
 }
 
 fn gave(value: serde_json::Value) -> Event {
-    let reply = Reply { value, ..Reply::default() };
+    let said = Said { value, ..Said::default() };
+    let reply = Reply { said, ..Reply::default() };
     Event::Answered { instance: InstanceId(1), answer: Box::new(Ok(reply)), log: String::new() }
 }
 
 fn stored_for(call: u64, value: serde_json::Value) -> Event {
-    let reply = Some((CallNumber(call), value));
+    let reply = Some((CallNumber(call), Said { value, ..Said::default() }));
     Event::Stored { lease: lease(1), reply, outputs: vec![output()] }
 }
 

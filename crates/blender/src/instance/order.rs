@@ -78,6 +78,9 @@ pub struct CallOrder {
     pub operation: String,
     /// An object with its arguments by name.
     pub arguments: serde_json::Value,
+    /// What this instance was given to render on, as in [`RenderOrder`].
+    pub device: DeviceKind,
+    pub device_pci: Option<String>,
     /// A directory for this call alone, which the instance may write to. What lies there
     /// afterwards is the call's, under its path there.
     pub scratch: PathBuf,
@@ -113,7 +116,7 @@ impl RenderOrder {
 }
 
 /// A device kind as Cycles spells it.
-fn device_id(device: DeviceKind) -> &'static str {
+pub(crate) fn device_id(device: DeviceKind) -> &'static str {
     match device {
         DeviceKind::Cpu => "CPU",
         DeviceKind::Cuda => "CUDA",
@@ -143,6 +146,8 @@ pub enum InstanceEvent {
     Returned {
         id: CallId,
         value: serde_json::Value,
+        /// Sentences for people.
+        warnings: Vec<String>,
         files: Vec<RenderedFile>,
     },
     Raised {

@@ -162,7 +162,9 @@ impl State {
                     self.tell(InstanceEvent::CannotCancel { id });
                 }
             }
-            FromWorker::Returned { id, value } => self.returned(CallId(id), value).await,
+            FromWorker::Returned { id, value, warnings } => {
+                self.returned(CallId(id), value, wire::bounded(warnings)).await;
+            }
             FromWorker::Raised(RaisedBy { id, raised }) => {
                 let id = CallId(id);
                 if self.calls.remove(&id).is_some() {
@@ -227,14 +229,14 @@ impl State {
         });
     }
 
-    async fn returned(&mut self, id: CallId, value: serde_json::Value) {
+    async fn returned(&mut self, id: CallId, value: serde_json::Value, warnings: Vec<String>) {
         let Some(scratch) = self.calls.remove(&id) else { return };
         let looking = tokio::task::spawn_blocking(move || outputs::written(&scratch));
         let files = looking
             .await
             .unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())));
         self.tell(match files {
-            Ok(files) => InstanceEvent::Returned { id, value, files },
+            Ok(files) => InstanceEvent::Returned { id, value, warnings, files },
             Err(failure) => {
                 InstanceEvent::Raised { id, raised: Raised::new("OSError", failure.reason) }
             }

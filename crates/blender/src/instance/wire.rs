@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fault;
-use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, RenderOrder};
+use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, RenderOrder, device_id};
 
 /// Bytes of one message from the worker.
 pub(crate) const LINE_MAX: usize = 4 << 20;
@@ -49,6 +49,8 @@ enum ToWorker<'a> {
         op: &'a str,
         args: &'a serde_json::Value,
         scratch: &'a str,
+        device: &'static str,
+        device_pci: Option<&'a str>,
     },
     Cancel {
         id: u64,
@@ -70,17 +72,44 @@ struct ForSession<'a> {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum FromWorker {
     Hello(Hello),
-    Opened { seconds: f32, warnings: Vec<String> },
-    NotOpened { fault: FailureKind, reason: String },
-    Began { id: u64, passes: u32 },
-    Stats { id: u64, text: String },
+    Opened {
+        seconds: f32,
+        warnings: Vec<String>,
+    },
+    NotOpened {
+        fault: FailureKind,
+        reason: String,
+    },
+    Began {
+        id: u64,
+        passes: u32,
+    },
+    Stats {
+        id: u64,
+        text: String,
+    },
     Rendered(Answer),
-    Failed { id: u64, fault: Option<FailureKind>, reason: String },
-    Canceled { id: u64 },
-    CannotCancel { id: u64 },
-    Returned { id: u64, value: serde_json::Value },
+    Failed {
+        id: u64,
+        fault: Option<FailureKind>,
+        reason: String,
+    },
+    Canceled {
+        id: u64,
+    },
+    CannotCancel {
+        id: u64,
+    },
+    Returned {
+        id: u64,
+        value: serde_json::Value,
+        #[serde(default)]
+        warnings: Vec<String>,
+    },
     Raised(RaisedBy),
-    Probed { error: Option<String> },
+    Probed {
+        error: Option<String>,
+    },
     Pong,
 }
 
@@ -167,8 +196,15 @@ pub(crate) fn encode(order: &Order) -> Result<Vec<u8>, Failure> {
         }
         Order::Render(render) => encode_render(render)?,
         Order::Call(call) => {
-            let CallOrder { id, operation, arguments, scratch } = &**call;
-            ToWorker::Call { id: id.0, op: operation, args: arguments, scratch: utf8(scratch)? }
+            let CallOrder { id, operation, arguments, device, device_pci, scratch } = &**call;
+            ToWorker::Call {
+                id: id.0,
+                op: operation,
+                args: arguments,
+                scratch: utf8(scratch)?,
+                device: device_id(*device),
+                device_pci: device_pci.as_deref(),
+            }
         }
         Order::Cancel(id) => ToWorker::Cancel { id: id.0 },
         Order::Probe(engine, into) => {
