@@ -11,6 +11,7 @@ from worker.session import (  # noqa: F401 - imported for the operations that th
     output,
     placing,
     timeline,
+    truths,
 )
 from worker.session.state import Session, look, operation
 
