@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use grange_blender::instance::RenderedFile as SplitFile;
+use grange_blender::truths::{PASSES, split};
 use grange_blender::verify::verify;
 use grange_protocol::agent::{Assignment, Failure, FailureKind};
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
@@ -64,7 +66,8 @@ impl Delivery {
         frame: &Frame,
     ) -> Result<Vec<Output>, NotDelivered> {
         let mut outputs = Vec::new();
-        for file in &frame.files {
+        let truths = self.make_truths(frame).await.map_err(NotDelivered::Failed)?;
+        for file in frame.files.iter().chain(&truths) {
             outputs.push(self.inspect(frame.number, file).await.map_err(NotDelivered::Failed)?);
         }
         let committed = outputs.iter().map(|(output, _)| output.clone()).collect();
@@ -86,12 +89,42 @@ impl Delivery {
 
     /// Removes a frame's files.
     pub(crate) fn discard(&self, frame: &Frame) {
-        let dir = self.scratch.join(&frame.dir);
+        let mut dirs = vec![self.scratch.join(&frame.dir)];
+        if !frame.truths.is_empty() {
+            dirs.push(self.scratch.join(truths_dir(frame)));
+        }
         spawn_blocking(move || {
-            if let Err(error) = std::fs::remove_dir_all(&dir) {
-                tracing::debug!("{} stays: {error}", dir.display());
+            for dir in dirs {
+                if let Err(error) = std::fs::remove_dir_all(&dir) {
+                    tracing::debug!("{} stays: {error}", dir.display());
+                }
             }
         });
+    }
+
+    /// Makes the files that a frame's passes are for.
+    async fn make_truths(&self, frame: &Frame) -> Result<Vec<RenderedFile>, Failure> {
+        if frame.truths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _permit = self.verifications.acquire().await;
+        let (scratch, dir, truths) =
+            (self.scratch.clone(), truths_dir(frame), frame.truths.clone());
+        let passes = frame.dir.join(PASSES);
+        let made = spawn_blocking(move || {
+            let passes = open(&scratch, &passes).map_err(|error| {
+                let reason = format!("the passes of its ground truths cannot be read: {error}");
+                Failure::new(FailureKind::Output, reason)
+            })?;
+            let files = split(passes, &truths, &scratch.join(&dir))?;
+            let below_scratch = |file: SplitFile| RenderedFile {
+                path: dir.join(file.name.as_str()),
+                name: file.name,
+                role: file.role,
+            };
+            Ok(files.into_iter().map(below_scratch).collect())
+        });
+        made.await.unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())))
     }
 
     /// Opens a file where it lies, sees that it is whole, and names and hashes it.
@@ -170,18 +203,26 @@ impl Delivery {
 /// The file is opened once, without leaving the scratch directory, and everything after looks at
 /// that one handle: whatever Blender does to names meanwhile changes nothing.
 fn open_and_verify(scratch: &Path, path: &Path) -> Result<(File, Blob), String> {
-    let open = || -> io::Result<File> {
-        let dir = Dir::open_ambient_dir(scratch, ambient_authority())?;
-        let file = dir.open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        Ok(file.into_std())
-    };
-    let file = open().map_err(|error| error.to_string())?;
+    let file = open(scratch, path).map_err(|error| error.to_string())?;
     let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
     let verified = verify(Path::new(&handle)).map_err(|error| error.to_string())?;
     Ok((file, Blob { hash: verified.hash, len: verified.len }))
+}
+
+/// A file below the scratch directory, whatever links lie there.
+fn open(scratch: &Path, path: &Path) -> io::Result<File> {
+    let dir = Dir::open_ambient_dir(scratch, ambient_authority())?;
+    let file = dir.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok(file.into_std())
+}
+
+/// Where a frame's ground truths are made, relative to the scratch directory: beside what the
+/// instance can write to, so that it cannot lead us elsewhere with a link.
+fn truths_dir(frame: &Frame) -> PathBuf {
+    Path::new("truths").join(&frame.dir)
 }
 
 /// Free bytes for us on the file system of a path.

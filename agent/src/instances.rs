@@ -436,6 +436,7 @@ impl Driver<'_> {
             number,
             dir,
             files: self.files(rendered.files),
+            truths: rendered.truths,
             render_ms: (rendered.seconds * 1000.0) as u32,
             peak_mib: rendered.peak_mib,
             device_peak_mib: rendered.device_peak_mib,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use grange_blender::instance::SessionFrame;
+use grange_blender::truths::Truth;
 use grange_protocol::agent::{Assignment, Failure, FromAgent};
 use grange_protocol::file::{Output, OutputRole};
 use grange_protocol::job::{RenderSettings, SceneNeeds};
@@ -128,6 +129,8 @@ pub(crate) struct Frame {
     /// The directory that is all its own, relative to the agent's scratch directory.
     pub(crate) dir: PathBuf,
     pub(crate) files: Vec<RenderedFile>,
+    /// Files that are still to be made of the passes in its directory.
+    pub(crate) truths: Vec<Truth>,
     pub(crate) render_ms: u32,
     /// The largest resident set of the process, in MiB.
     pub(crate) peak_mib: u32,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::outputs::RenderedFile;
+use crate::truths::Truth;
 
 /// Names a render among those of one instance; whoever orders it chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -215,4 +216,6 @@ pub struct Rendered {
     pub warnings: Vec<String>,
     /// What a session's frame has besides: an object. Null for others.
     pub data: serde_json::Value,
+    /// What is to be made of [`PASSES`](crate::truths::PASSES) in the render's scratch directory.
+    pub truths: Vec<Truth>,
 }

@@ -15,6 +15,7 @@ use super::order::{
 use super::stats::{Meter, Stats};
 use super::wire::{self, Answer, FromWorker, Hello, RaisedBy};
 use super::{Shared, outputs};
+use crate::truths;
 
 pub(super) struct State {
     shared: Arc<Shared>,
@@ -207,13 +208,14 @@ impl State {
         let Some(render) = self.renders.get(&id) else { return };
         let (scratch, extras) = (render.scratch.clone(), render.extras.clone());
         let device_peak_mib = render.device_peak_mib;
+        let truths = truths::told(&answer.data, extras.as_ref());
         let looking =
             tokio::task::spawn_blocking(move || outputs::collect(&scratch, extras.as_ref()));
         let files = looking
             .await
             .unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())));
-        self.answer(id, |id| match files {
-            Ok(files) => InstanceEvent::Rendered(Rendered {
+        self.answer(id, |id| match files.and_then(|files| Ok((files, truths?))) {
+            Ok((files, truths)) => InstanceEvent::Rendered(Rendered {
                 id,
                 files,
                 seconds: answer.seconds,
@@ -224,6 +226,7 @@ impl State {
                 device_peak_mib,
                 warnings: wire::bounded(answer.warnings),
                 data: answer.data,
+                truths,
             }),
             Err(failure) => InstanceEvent::Failed { id, failure },
         });
