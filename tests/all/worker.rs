@@ -6,3 +6,4 @@ mod live;
 mod operations;
 mod pictures;
 mod stops;
+mod truths;
