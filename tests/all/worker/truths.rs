@@ -76,7 +76,14 @@ impl Driven {
     async fn call(&mut self, operation: &str, arguments: Value) -> Result<Value, String> {
         let (id, scratch) = self.scratch();
         let operation = operation.into();
-        let call = CallOrder { id: CallId(id), operation, arguments, scratch };
+        let call = CallOrder {
+            id: CallId(id),
+            operation,
+            arguments,
+            device: DeviceKind::Cpu,
+            device_pci: None,
+            scratch,
+        };
         self.live.instance.send(Order::Call(Box::new(call))).unwrap();
         match self.live.event().await {
             InstanceEvent::Returned { value, .. } => Ok(value),
