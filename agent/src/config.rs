@@ -171,8 +171,8 @@ fn frames(per_instance: Option<u32>) -> anyhow::Result<u32> {
     Ok(frames)
 }
 
-/// GiB as MiB.
-fn memory_mib(gib: f64) -> anyhow::Result<u64> {
+/// GiB of memory for Blenders, as people write them, in MiB. The error is a sentence for them.
+pub fn memory_mib(gib: f64) -> anyhow::Result<u64> {
     let mib = gib * 1024.0;
     anyhow::ensure!(
         mib.is_finite() && mib >= 1.0,

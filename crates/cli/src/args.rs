@@ -39,6 +39,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Render a scene on this machine, nothing set up
     Render(Box<Render>),
+    /// Be a farm of this machine alone, with the HTTP API, until told to stop
+    Local(Local),
     /// Submit a scene to the farm
     Submit(Box<Submit>),
     /// List the farm's jobs
@@ -82,12 +84,40 @@ pub(crate) struct Render {
     /// Render also the frames that are there already
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Blenders that render at once on each device; `auto` finds by measuring how many are best
-    #[arg(long, value_name = "auto|N", default_value = "auto")]
-    pub(crate) instances: Instances,
     /// Make a preview video of the frames too (needs ffmpeg)
     #[arg(long)]
     pub(crate) preview: bool,
+    #[command(flatten)]
+    pub(crate) host: Host,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Local {
+    #[command(flatten)]
+    pub(crate) host: Host,
+    /// RAM that Blenders may use together, in GiB, such as 24 or 1.5 [default: all of it]
+    #[arg(long, env = "GRANGE_MEMORY_GIB", hide_env_values = true, value_name = "GIB")]
+    pub(crate) memory_gib: Option<f64>,
+    /// Stop as soon as standard input ends: the farm of a program dies with it, however it dies
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+    /// What to log to standard error: error, warn, info, debug, trace, or tracing directives
+    #[arg(
+        long,
+        env = "GRANGE_LOG",
+        hide_env_values = true,
+        value_name = "LEVEL",
+        default_value = "error"
+    )]
+    pub(crate) log: String,
+}
+
+/// How this machine renders, where it is the farm.
+#[derive(Debug, Args)]
+pub(crate) struct Host {
+    /// Blenders that render at once on each device; `auto` finds by measuring how many are best
+    #[arg(long, value_name = "auto|N", default_value = "auto")]
+    pub(crate) instances: Instances,
     /// The Blender to use: an executable, or a Python that has the bpy module [default: what is found]
     #[arg(
         long,

@@ -1,5 +1,5 @@
 //! A farm of this machine, in this process: coordinator and agent as libraries, talking QUIC with
-//! mutual TLS on loopback like any other.
+//! mutual TLS on loopback like any other. Nothing of it outlives the process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -16,7 +16,17 @@ use grange_transport::{Identity, enrol};
 use std::time::Duration;
 use tempfile::TempDir;
 
-use crate::args::Render;
+use crate::args::Host;
+
+/// What a farm of this machine is made of.
+pub(crate) struct Plan<'a> {
+    pub(crate) host: &'a Host,
+    /// The engines to try; others would only cost time.
+    pub(crate) engines: Vec<Engine>,
+    /// RAM for all Blenders together; `None`: all of it.
+    pub(crate) memory_mib: Option<u64>,
+    pub(crate) http: HttpListen,
+}
 
 pub(crate) struct LocalFarm {
     server: Server,
@@ -27,14 +37,13 @@ pub(crate) struct LocalFarm {
 }
 
 impl LocalFarm {
-    /// With the engines that the scene wants; trying others would only cost time.
-    pub(crate) async fn start(args: &Render, engines: Vec<Engine>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
         let home = home()?;
         let name = grange_agent::config::host_name();
         let server = Server::bind(CoordinatorConfig {
             farm: name.parse()?,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            http_listen: HttpListen::Off,
+            http_listen: plan.http,
             advertise: None,
             state_dir: home.path().join("coordinator"),
             timing: Timing::default(),
@@ -48,20 +57,20 @@ impl LocalFarm {
         let identity = enrol::join(&join, name.parse()?).await?;
         let config = AgentConfig {
             name: name.parse()?,
-            blender: args.blender.clone(),
-            instances: args.instances,
-            memory_mib: None,
+            blender: plan.host.blender.clone(),
+            instances: plan.host.instances,
+            memory_mib: plan.memory_mib,
             nvml: None,
             devices: Vec::new(),
             frames_per_instance: FRAMES_PER_INSTANCE,
             ahead: 1,
-            sandbox: args.sandbox,
+            sandbox: plan.host.sandbox,
             // Whoever started it may run what they like here anyway.
             extensions: Extensions::Always,
             state_dir: home.path().join("agent"),
             // One store for both: what the coordinator has, the agent need not fetch.
             store_dir: Some(home.path().join("coordinator").join("store")),
-            engines,
+            engines: plan.engines,
             cache_bytes: u64::MAX,
             drain_s: 0,
             log: String::new(),

@@ -26,6 +26,7 @@ const WORKER: &[(&str, &str)] = &[
     ("opening.py", include_str!("../worker/opening.py")),
     ("overrides.py", include_str!("../worker/overrides.py")),
     ("persistence.py", include_str!("../worker/persistence.py")),
+    ("picture.py", include_str!("../worker/picture.py")),
     ("probing.py", include_str!("../worker/probing.py")),
     ("rendering.py", include_str!("../worker/rendering.py")),
     ("session/__init__.py", include_str!("../worker/session/__init__.py")),

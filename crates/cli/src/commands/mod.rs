@@ -1,6 +1,7 @@
 //! Each command in a file of its own, or with its like.
 
 mod jobs;
+mod local;
 mod members;
 mod render;
 mod submit;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Ending> {
 async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending> {
     match command {
         Command::Render(args) => render::run(session, *args).await,
+        Command::Local(args) => local::run(session, args).await,
         Command::Submit(args) => submit::run(session, *args).await,
         Command::Jobs => jobs::list(session).await,
         Command::Job(args) => jobs::show(session, JobId(args.job)).await,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use grange_client::{Farm, Folder};
+use grange_coordinator::HttpListen;
 use grange_protocol::JobId;
 use grange_protocol::client::JobAction;
 use grange_protocol::job::Policy;
@@ -15,7 +16,7 @@ use crate::args::Render;
 use crate::display::Display;
 use crate::exit::{CANCELED, Ending};
 use crate::follow::Follow;
-use crate::local::LocalFarm;
+use crate::local::{LocalFarm, Plan};
 use crate::missing::{Count, leave_out_what_is_there};
 use crate::print;
 
@@ -37,8 +38,9 @@ pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Endin
     let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
     let engines = opened.summary.scenes.iter().map(|scene| scene.engine.clone());
     let engines = engines.collect::<BTreeSet<_>>().into_iter().collect();
+    let plan = Plan { host: &args.host, engines, memory_mib: None, http: HttpListen::Off };
     let local = tokio::select! {
-        local = LocalFarm::start(&args, engines) => local?,
+        local = LocalFarm::start(plan) => local?,
         interrupted = interrupt() => return interrupted,
     };
     let farm = local.farm().clone();

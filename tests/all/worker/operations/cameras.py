@@ -9,7 +9,7 @@ import tempfile
 import bpy
 from mathutils import Euler, Matrix, Vector
 from stage import call, check, farm, frames_of, fresh, near, raised, seen
-from worker import rendering
+from worker import picture
 from worker.session import values
 
 
@@ -110,7 +110,7 @@ def middle_of(scene):
         bpy.ops.render.render(write_still=True)
         image = bpy.data.images.load(scene.render.filepath)
         wide, high = image.size
-        assert (wide, high) == rendering.picture_size(scene), (wide, high)
+        assert (wide, high) == picture.picture_size(scene), (wide, high)
         red = list(image.pixels)[::4]
     light = sum(red)
     assert light > 0, "the picture is black"
@@ -199,7 +199,7 @@ def clockwise_lifts_what_is_on_the_right():
     before = seen(scene, camera, right)
     call("rotate_camera", math.pi / 2)
     x, y = seen(scene, camera, right)
-    width, height = rendering.picture_size(scene)
+    width, height = picture.picture_size(scene)
     assert before[0] > width / 2 and near(before[1], height / 2, 0.1), before
     assert near(x, width / 2, 0.1) and y < height / 2, (x, y)
     # Turns add up, and are not lost when they are more than half a one.

@@ -5,7 +5,7 @@ import json
 import bpy
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
-from worker import rendering
+from worker import picture
 from worker.session import begin, calls, curves, values
 
 CHECKS = []
@@ -88,7 +88,7 @@ def animated(scene):
 def seen(scene, camera, point):
     """Where in the picture, in pixels, by Blender's own Python has it."""
     x, y, _ = world_to_camera_view(scene, camera, Vector(point))
-    width, height = rendering.picture_size(scene)
+    width, height = picture.picture_size(scene)
     return x * width, (1 - y) * height
 
 

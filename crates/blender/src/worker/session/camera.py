@@ -13,7 +13,7 @@ from typing import Any
 import bpy
 from mathutils import Matrix
 
-from worker.rendering import kept_region, picture_size, whole_size
+from worker.picture import kept_region, picture_size, whole_size
 from worker.session import checks
 from worker.session.state import Session, look
 

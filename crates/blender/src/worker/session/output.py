@@ -9,7 +9,7 @@ import bpy
 
 from worker.naming import clean
 from worker.overrides import Overrides
-from worker.rendering import whole_size
+from worker.picture import whole_size
 from worker.session import checks
 from worker.session.state import Session, look, operation
 
