@@ -1,0 +1,452 @@
+"""The HTTP API of a farm: requests that survive broken connections, and refusals as exceptions.
+
+Owns what may be sent twice, how long to go on trying, and the forms of answers: JSON, lines, events
+and files. Knows nothing of jobs and sessions. One `Api` serves any number of threads; a child made
+by `os.fork` may go on using it.
+
+A path is that of `docs/http-api.md`; `/api/v1` is put before it where it is left out.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from ._answers import Answer, Ask, Body, Event, Events, lines_of
+from ._connect import Connect
+from ._hashes import Hashes, Identity
+from ._wire import Broken, Wire, why
+from .errors import GrangeError, NotConnected, Refused
+
+Json = Any
+"""What `json.loads` gives."""
+OnBytes = Callable[[int, int], None]
+"""Told of a transfer: bytes done, bytes in all."""
+
+ANSWER_S = 60.0
+"""For an answer to begin; a farm gives up after 30 s itself."""
+PATIENCE_S = 30.0
+"""How long a request is tried again while the farm is away or busy."""
+EVENTS_PATIENCE_S = 300.0
+"""The same for somebody who only listens."""
+SILENCE_S = 30.0
+"""Lines come at least every 10 s, events every 15 s; after so long without any the farm is gone."""
+PIECE = 256 << 10
+"""Bytes of a file in one go."""
+UPLOADS = 4
+"""Files on their way to a farm at once."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file that the farm has."""
+
+    hash: str
+    """BLAKE3, 64 hexadecimal digits."""
+    len: int
+    """Bytes."""
+
+
+class Api:
+    """A farm's HTTP API. Every method may raise `NotConnected` and `Refused`."""
+
+    def __init__(self, connect: Connect, *, hashes: Hashes | None = None) -> None:
+        self.connect = connect
+        self.hashes = hashes or Hashes()
+        self._wire = Wire(connect)
+        self._common = f"Authorization: Bearer {connect.token}\r\nUser-Agent: grange-python\r\n"
+
+    def get(self, path: str, **query: object) -> Json:
+        """The answer to a GET. Query values of `None` are left out."""
+        return self._json(self._ask("GET", path, query=query))
+
+    def post(
+        self,
+        path: str,
+        json: Json = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        repeat: bool = False,
+    ) -> Json:
+        """The answer to a POST.
+
+        With `repeat`, or with an `Idempotency-Key` among the headers, it may be sent again when the
+        connection breaks or the farm is busy; otherwise that is an error, because nobody knows
+        whether the farm did it.
+        """
+        return self._json(self._ask("POST", path, json=json, headers=headers, repeat=repeat))
+
+    def put(self, path: str, json: Json = None) -> Json:
+        """The answer to a PUT, which may be sent again."""
+        return self._json(self._ask("PUT", path, json=json, repeat=True))
+
+    def delete(self, path: str) -> Json:
+        """The answer to a DELETE, which may be sent again."""
+        return self._json(self._ask("DELETE", path, repeat=True))
+
+    def lines(
+        self, method: str, path: str, json: Json = None, *, repeat: bool = True
+    ) -> Iterator[bytes]:
+        """The lines of an answer as they come, without their ends; empty ones are signs of life.
+
+        Raises `NotConnected` if the connection breaks in the middle, or after 30 s of silence. With
+        `repeat`, the request may be sent again as long as no answer has begun.
+        """
+        ask = self._ask(method, path, json=json, repeat=repeat)
+        ask.headers += "Accept: application/x-ndjson, application/problem+json\r\n"
+        return lines_of(self._open(ask), SILENCE_S)
+
+    def events(
+        self,
+        path: str,
+        last_event_id: str | None = None,
+        *,
+        until: float | None = None,
+        **query: object,
+    ) -> Iterator[Event]:
+        """Server-sent events, for as long as the farm lives and the caller listens.
+
+        When the connection breaks it is made anew, with the id of the last event that had one. Ends
+        by itself at `until` (of `time.monotonic()`). Raises `NotConnected` after five minutes
+        without a farm.
+        """
+        ask = self._ask("GET", path, query=query)
+        common = ask.headers + "Accept: text/event-stream\r\n"
+        events = Events(last_event_id)
+        while True:
+            last = events.last_id
+            ask.headers = common + (f"Last-Event-ID: {checked(last)}\r\n" if last else "")
+            left = EVENTS_PATIENCE_S if until is None else until - time.monotonic()
+            if left <= 0:
+                return
+            try:
+                answer = self._open(ask, patience_s=min(left, EVENTS_PATIENCE_S))
+            except NotConnected:
+                if until is not None and time.monotonic() >= until:
+                    return
+                raise
+            yield from events.of(answer, SILENCE_S, until)
+            left = events.pause_s if until is None else until - time.monotonic()
+            time.sleep(max(0.0, min(left, events.pause_s)))
+
+    def missing(self, hashes: Sequence[str]) -> set[str]:
+        """Those of these files that the farm lacks."""
+        if not hashes:
+            return set()
+        return set(self.post("/blobs/missing", {"hashes": list(hashes)}, repeat=True)["missing"])
+
+    def upload(self, path: Path, on_bytes: OnBytes | None = None) -> Blob:
+        """Sends a file, unless the farm has it and it has not changed since it was last sent.
+
+        Raises `OSError` if the file cannot be read.
+        """
+        identity = Identity.of(path)
+        known = self.hashes.get(identity)
+        if known and not self.missing([known]):
+            if on_bytes:
+                on_bytes(identity.size, identity.size)
+            return Blob(known, identity.size)
+        return self._send_file(path, known, on_bytes)
+
+    def upload_all(self, paths: Sequence[Path], on_bytes: OnBytes | None = None) -> list[Blob]:
+        """Sends files like `upload`, several at once, and asks only once which are there."""
+        identities = [Identity.of(path) for path in paths]
+        known = [self.hashes.get(identity) for identity in identities]
+        missing = self.missing(sorted({hash for hash in known if hash}))
+        tally = _Tally(sum(identity.size for identity in identities), on_bytes)
+
+        def one(at: int) -> Blob:
+            hash, size = known[at], identities[at].size
+            if hash and hash not in missing:
+                tally.of(at)(size, size)
+                return Blob(hash, size)
+            return self._send_file(paths[at], hash, tally.of(at))
+
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            return list(pool.map(one, range(len(paths))))
+
+    def upload_bytes(self, data: bytes) -> Blob:
+        """Sends bytes as a file."""
+        told = self._json(self._ask("POST", "/blobs", body=data, repeat=True))
+        return Blob(told["hash"], told["len"])
+
+    def download(
+        self,
+        api_path: str,
+        to: Path,
+        length: int | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
+        """Saves a file of the farm, replacing what is there.
+
+        The bytes go to a temporary file in the same directory, which must exist, and get their name
+        when they are all there; where the connection breaks, the rest is asked for. `length` is how
+        many bytes there must be. Raises `OSError` if the file cannot be written.
+        """
+        part = to.with_name(f".{to.name[:80]}.{secrets.token_hex(4)}.part")
+        with open(part, "xb", buffering=0) as file:
+            try:
+                self._receive(api_path, file.fileno(), length, on_bytes)
+                os.replace(part, to)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+
+    def close(self) -> None:
+        """Closes the connections. What is asked afterwards raises `NotConnected`."""
+        self._wire.close()
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        json: Json = None,
+        body: Body | None = None,
+        length: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeat: bool = False,
+    ) -> Ask:
+        target = path if path.startswith("/api/") else f"/api/v1{path}"
+        # What is escaped already stays as it is.
+        target = quote(target, safe="/%:@!$&'()*+,;=~")
+        told = {key: value for key, value in (query or {}).items() if value is not None}
+        if told:
+            target += "?" + urlencode(told)
+        lines = self._common
+        for key, value in (headers or {}).items():
+            lines += f"{checked(key)}: {checked(value)}\r\n"
+            repeat = repeat or key.lower() == "idempotency-key"
+        if body is not None:
+            lines += "Content-Type: application/octet-stream\r\n"
+        elif json is not None:
+            body = json_.dumps(json, separators=(",", ":")).encode()
+            lines += "Content-Type: application/json\r\n"
+        else:
+            body = b""
+        if isinstance(body, bytes):
+            length = len(body)
+        if method != "GET":
+            lines += f"Content-Length: {length or 0}\r\n"
+        return Ask(method, target, lines, body, repeat or method == "GET")
+
+    def _json(self, ask: Ask) -> Json:
+        patience = _Patience(PATIENCE_S)
+        while True:
+            answer = self._open(ask)
+            try:
+                data = answer.read()
+            except Broken as error:
+                patience.again_after(error, ask.repeat)
+                continue
+            return json_.loads(data) if data else None
+
+    def _open(self, ask: Ask, *, patience_s: float = PATIENCE_S) -> Answer:
+        """An answer that is no refusal, before its body was read."""
+        patience = _Patience(patience_s)
+        while True:
+            try:
+                connection = self._wire.take()
+            except NotConnected as error:
+                # Nothing was sent. A farm that was never there will not be there soon.
+                patience.again_after(error, self._wire.met and not self._wire.closed)
+                continue
+            try:
+                answer = ask.send(self._wire, connection, ANSWER_S)
+            except Broken as error:
+                connection.close()
+                patience.again_after(error, ask.repeat, at_once=not connection.fresh)
+                continue
+            except BaseException:
+                connection.close()
+                raise
+            if answer.status < 400:
+                return answer
+            try:
+                refused = _refused(answer.status, answer.read())
+            except Broken:
+                refused = _refused(answer.status, b"")
+            if answer.status != 503 or not ask.repeat:
+                raise refused
+            patience.again_after(refused, True, pause_s=answer.retry_after_s())
+
+    def _send_file(self, path: Path, known: str | None, on_bytes: OnBytes | None) -> Blob:
+        with open(path, "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            identity = Identity.of(path, before)
+            size = identity.size
+
+            def pieces() -> Iterator[memoryview]:
+                buffer = memoryview(bytearray(min(PIECE, max(size, 1))))
+                sent = 0
+                os.lseek(file.fileno(), 0, os.SEEK_SET)
+                while sent < size:
+                    count = file.readinto(buffer[: size - sent])
+                    if not count:
+                        raise GrangeError(
+                            f"{path} became shorter while it was sent: save it, then try again"
+                        )
+                    yield buffer[:count]
+                    sent += count
+                    if on_bytes:
+                        on_bytes(sent, size)
+
+            def ask(method: str, to: str) -> Json:
+                return self._json(self._ask(method, to, body=pieces, length=size, repeat=True))
+
+            try:
+                told = ask("PUT", f"/blobs/{known}") if known else ask("POST", "/blobs")
+            except Refused as refused:
+                if not known or refused.status != 422:
+                    raise
+                # The file is not what was remembered of it.
+                self.hashes.forget(identity)
+                told = ask("POST", "/blobs")
+            if Identity.of(path, os.fstat(file.fileno())) == identity:
+                self.hashes.put(identity, told["hash"])
+            return Blob(told["hash"], told["len"])
+
+    def _receive(self, path: str, file: int, length: int | None, on_bytes: OnBytes | None) -> None:
+        """Writes a file of the farm to an open one, going on where a connection broke."""
+        buffer = memoryview(bytearray(PIECE))
+        patience = _Patience(PATIENCE_S)
+        done, etag = 0, ""
+        while True:
+            ask = self._ask("GET", path)
+            if done:
+                ask.headers += f"Range: bytes={done}-\r\nIf-Range: {etag}\r\n"
+            answer = self._open(ask)
+            if answer.status != 206:
+                done = 0
+                os.ftruncate(file, 0)
+                os.lseek(file, 0, os.SEEK_SET)
+            etag = answer.header("ETag")
+            whole = done + (answer.left() or 0)
+            if length is not None and length != whole:
+                answer.close()
+                raise GrangeError(
+                    f"{path} has {whole} bytes and not {length}: it was made anew meanwhile, so "
+                    "ask for it again"
+                )
+            try:
+                while count := answer.into(buffer, ANSWER_S):
+                    _write(file, buffer[:count])
+                    done += count
+                    patience.rest()
+                    if on_bytes:
+                        on_bytes(done, whole)
+            except Broken as error:
+                answer.close()
+                # Without a tag nobody knows whether the rest belongs to what is here.
+                done = done if etag else 0
+                patience.again_after(error, True)
+                continue
+            except BaseException:
+                answer.close()
+                raise
+            answer.finish()
+            return
+
+
+class _Patience:
+    """How long one thing is tried again."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.rest()
+
+    def rest(self) -> None:
+        """Something worked: what breaks from now on breaks for the first time."""
+        self._until: float | None = None
+        self._pause_s = 0.1
+        self._stale = False
+
+    def again_after(
+        self, error: BaseException, may: bool, *, at_once: bool = False, pause_s: float = 0.0
+    ) -> None:
+        """Returns when to try again, or raises what to tell the caller."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._limit_s
+        if not may or now >= self._until:
+            if isinstance(error, GrangeError):
+                raise error
+            raise NotConnected(
+                f"the connection to the farm broke ({why(error)}): see that its coordinator runs, "
+                "then try again"
+            ) from error
+        if at_once and not self._stale:
+            # The connection had been idle, and its other end was closed meanwhile.
+            self._stale = True
+            return
+        time.sleep(min(max(pause_s, self._pause_s), max(0.0, self._until - now)))
+        self._pause_s = min(self._pause_s * 2, 2.0)
+
+
+class _Tally:
+    """Adds up the bytes of several transfers for one listener."""
+
+    def __init__(self, total: int, on_bytes: OnBytes | None) -> None:
+        self._total = total
+        self._on_bytes = on_bytes
+        self._lock = threading.Lock()
+        self._done: dict[int, int] = {}
+
+    def of(self, at: int) -> OnBytes:
+        """The listener of one of the transfers."""
+
+        def told(done: int, _: int) -> None:
+            with self._lock:
+                self._done[at] = done
+                if self._on_bytes:
+                    self._on_bytes(sum(self._done.values()), self._total)
+
+        return told
+
+
+def output_path(job: int, name: str) -> str:
+    """The path of an output's file, however odd its name."""
+    return f"/jobs/{job}/outputs/{quote(name, safe='/')}"
+
+
+def checked(text: str) -> str:
+    """A header's text, which has no line breaks. Raises `ValueError` if it has."""
+    if any(char in text for char in "\r\n\0") or not text.isascii():
+        raise ValueError(f"{text!r} cannot be said in a header: use plain ASCII")
+    return text
+
+
+def _refused(status: int, body: bytes) -> Refused:
+    try:
+        problem = json_.loads(body)
+        return Refused(status, str(problem["type"]), str(problem["detail"]))
+    except (ValueError, KeyError, TypeError):
+        detail = f"the farm's answer is {status} without a reason: see that it is a Grange farm"
+        return Refused(status, "about:blank", detail)
+
+
+def _write(file: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(file, data) :]
