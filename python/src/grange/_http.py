@@ -261,7 +261,12 @@ class Api:
             except Broken as error:
                 patience.again_after(error, ask.repeat)
                 continue
-            return json_.loads(data) if data else None
+            try:
+                return json_.loads(data) if data else None
+            except ValueError:
+                raise GrangeError(
+                    f"the farm's answer to {ask.target} is not JSON: see that it is a Grange farm"
+                ) from None
 
     def _open(self, ask: Ask, *, patience_s: float = PATIENCE_S) -> Answer:
         """An answer that is no refusal, before its body was read."""

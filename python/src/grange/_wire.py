@@ -184,8 +184,8 @@ class Wire:
             hash = ""
         if hash != self.connect.ca:
             raise NotConnected(
-                f"{host}:{port} is not the farm of the connect string: its certificate is another, so "
-                "ask the farm's admin for a new connect string"
+                f"{host}:{port} is not the farm of the connect string: its certificate is another, "
+                "so ask the farm's admin for a new connect string"
             )
         return pem
 

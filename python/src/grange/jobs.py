@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -195,16 +196,17 @@ class Job:
         the order of the commits. With `check`, raises `JobFailed` if the job failed or was
         canceled, after what there is was saved.
         """
-        saving: list[Future[Path]] = []
+        paths: list[Path] = []
+        saving: deque[Future[Path]] = deque()
         pool = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="grange-fetch")
         try:
             for output in self._follow(0, None, update):
                 if output is not None:
                     saving.append(pool.submit(output.save, dir))
-                for done in saving[-DOWNLOADS:]:
-                    if done.done():
-                        done.result()
-            paths = [saved.result() for saved in saving]
+                # One that failed is told now, not when the job is over.
+                while saving and saving[0].done():
+                    paths.append(saving.popleft().result())
+            paths.extend(saved.result() for saved in saving)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         self._checked(check)
