@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -41,6 +42,26 @@ def test_threads_share_the_connections(farm, api):
         thread.join()
     assert len(farm.asked) == 100
     assert len({asked.connection for asked in farm.asked}) <= 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_has_connections_of_its_own(farm, api):
+    farm.on("GET /api/v1/farm", Given(1))
+    api.get("/farm")
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if api.get("/farm") == 1 else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert api.get("/farm") == 1
+    assert [asked.connection for asked in farm.asked] == [
+        farm.asked[0].connection,
+        farm.asked[1].connection,
+        farm.asked[0].connection,
+    ]
+    assert farm.asked[0].connection != farm.asked[1].connection
 
 
 def test_another_farm_is_told_nothing(farm, tmp_path):

@@ -163,8 +163,7 @@ class Wire:
         if self._context is None:
             self._context = trusting(self._certificate(host, port))
         sock = _handshake(self._context, host, port)
-        name = f"[{host}]" if ":" in host else host
-        return Connection(sock, f"{name}:{port}", fresh=True)
+        return Connection(sock, _host_header(host, port), fresh=True)
 
     def _certificate(self, host: str, port: int) -> str:
         """The farm's CA certificate (PEM), which is the one in the connect string."""
@@ -173,8 +172,9 @@ class Wire:
         anybody.check_hostname = False
         anybody.verify_mode = ssl.CERT_NONE
         with _handshake(anybody, host, port) as sock:
-            ask = f"GET /api/v1/ca.pem HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-            sock.sendall(ask.encode("idna" if not host.isascii() else "ascii"))
+            name = _host_header(host, port)
+            ask = f"GET /api/v1/ca.pem HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+            sock.sendall(ask.encode("ascii"))
             with http.client.HTTPResponse(sock, method="GET") as answer:
                 answer.begin()
                 pem = answer.read(CA_MAX).decode("ascii", "replace")
@@ -209,6 +209,12 @@ def why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
+
+
+def _host_header(host: str, port: int) -> str:
+    if ":" in host:
+        return f"[{host}]:{port}"
+    return f"{host if host.isascii() else host.encode('idna').decode('ascii')}:{port}"
 
 
 def _handshake(context: ssl.SSLContext, host: str, port: int) -> ssl.SSLSocket:
