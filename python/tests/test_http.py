@@ -97,6 +97,18 @@ def test_a_farm_that_was_never_there_is_told_at_once(farm):
     assert time.monotonic() - before < 1
 
 
+def test_a_farm_that_is_gone_for_good_is_not_waited_for(farm, api):
+    farm.on("GET /api/v1/farm", lambda h, _: (h.json(1), h.hang_up()))
+    api.get("/farm")
+    farm.shutdown()
+    farm.server_close()
+    api.is_gone = lambda: True
+    before = time.monotonic()
+    with pytest.raises(NotConnected, match="cannot be reached"):
+        api.get("/farm")
+    assert time.monotonic() - before < 1
+
+
 def test_a_connection_that_was_closed_meanwhile_costs_nothing(farm, api):
     def closes(handler, _):
         handler.json(1)

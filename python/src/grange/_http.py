@@ -63,6 +63,8 @@ class Api:
     def __init__(self, connect: Connect, *, hashes: Hashes | None = None) -> None:
         self.connect = connect
         self.hashes = hashes or Hashes()
+        self.is_gone: Callable[[], bool] = lambda: False
+        """Whether the farm is known to be gone for good, so that waiting for it makes no sense."""
         self._wire = Wire(connect)
         self._common = f"Authorization: Bearer {connect.token}\r\nUser-Agent: grange-python\r\n"
 
@@ -276,7 +278,8 @@ class Api:
                 connection = self._wire.take()
             except NotConnected as error:
                 # Nothing was sent. A farm that was never there will not be there soon.
-                patience.again_after(error, self._wire.met and not self._wire.closed)
+                hope = self._wire.met and not self._wire.closed and not self.is_gone()
+                patience.again_after(error, hope)
                 continue
             try:
                 answer = ask.send(self._wire, connection, ANSWER_S)

@@ -38,6 +38,8 @@ class Farm:
         self.api = api
         """The HTTP API, for what has no method here."""
         self._local = local
+        if local is not None:
+            api.is_gone = local.is_over
         self._alive = Alive(api)
         self._pid = os.getpid()
 

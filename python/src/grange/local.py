@@ -77,6 +77,10 @@ class Local:
                 self._process.stdout.close()
             _running.discard(self)
 
+    def is_over(self) -> bool:
+        """Whether the program has ended, however it did."""
+        return self._process.poll() is not None
+
     def let_go(self) -> None:
         """In a child made by a fork: the pipe is the parent's alone."""
         if self._process.stdin is not None:
