@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from .jobs import Job, pages
 from .local import Local, StrPath, command
 
 if TYPE_CHECKING:
+    from ._extensions import Extension
     from .blender import Blender
     from .instances import Instances
     from .pool import Pool
@@ -78,19 +79,20 @@ class Farm:
         self,
         *,
         log_dir: StrPath | None = None,
-        extensions: Sequence[StrPath] = (),
+        extensions: Iterable[Extension] = (),
         priority: int | None = None,
         idle_s: int | None = None,
     ) -> Blender:
         """A Blender instance, which begins when it is given a scene.
 
-        What Blender prints goes to `log_dir`; `extensions` are added to it; `priority` is that of a
-        job, 0 to 100; the farm ends the instance if nothing is asked of it for `idle_s` seconds.
+        What Blender prints goes to `log_dir`; `extensions` are Python files, modules and functions
+        that become its methods; `priority` is that of a job, 0 to 100; the farm ends the instance
+        if nothing is asked of it for `idle_s` seconds.
         """
         from .blender import Blender
 
         return Blender(
-            self, log_dir=log_dir, extensions=extensions, priority=priority, idle_s=idle_s
+            self, log_dir=_path(log_dir), extensions=extensions, priority=priority, idle_s=idle_s
         )
 
     def instances(
@@ -98,7 +100,7 @@ class Farm:
         count: int,
         *,
         log_dir: StrPath | None = None,
-        extensions: Sequence[StrPath] = (),
+        extensions: Iterable[Extension] = (),
         priority: int | None = None,
         idle_s: int | None = None,
     ) -> Instances:
@@ -106,7 +108,12 @@ class Farm:
         from .instances import Instances
 
         return Instances(
-            self, count, log_dir=log_dir, extensions=extensions, priority=priority, idle_s=idle_s
+            self,
+            count,
+            log_dir=_path(log_dir),
+            extensions=extensions,
+            priority=priority,
+            idle_s=idle_s,
         )
 
     def pool(
@@ -114,7 +121,7 @@ class Farm:
         limit: int | None = None,
         *,
         log_dir: StrPath | None = None,
-        extensions: Sequence[StrPath] = (),
+        extensions: Iterable[Extension] = (),
         priority: int | None = None,
         idle_s: int | None = None,
     ) -> Pool:
@@ -122,7 +129,12 @@ class Farm:
         from .pool import Pool
 
         return Pool(
-            self, limit, log_dir=log_dir, extensions=extensions, priority=priority, idle_s=idle_s
+            self,
+            limit,
+            log_dir=_path(log_dir),
+            extensions=extensions,
+            priority=priority,
+            idle_s=idle_s,
         )
 
     def submit(
@@ -258,6 +270,10 @@ def local(
     )
     started = Local(words, log)
     return _checked(Farm(Api(started.connect), started))
+
+
+def _path(path: StrPath | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _checked(farm: Farm) -> Farm:
