@@ -111,7 +111,7 @@ impl Delivery {
         let (scratch, dir, truths) =
             (self.scratch.clone(), truths_dir(frame), frame.truths.clone());
         let passes = frame.dir.join(PASSES);
-        let made = spawn_blocking(move || {
+        let made = spawn_blocking(move || -> Result<_, Failure> {
             let passes = open(&scratch, &passes).map_err(|error| {
                 let reason = format!("the passes of its ground truths cannot be read: {error}");
                 Failure::new(FailureKind::Output, reason)
@@ -124,7 +124,12 @@ impl Delivery {
             };
             Ok(files.into_iter().map(below_scratch).collect())
         });
-        made.await.unwrap_or_else(|error| Err(Failure::new(FailureKind::Other, error.to_string())))
+        let made =
+            made.await.map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?;
+        made.map_err(|failure: Failure| match failure.kind {
+            FailureKind::Scene => failure,
+            _ => self.full_disk("a ground truth").unwrap_or(failure),
+        })
     }
 
     /// Opens a file where it lies, sees that it is whole, and names and hashes it.
@@ -140,16 +145,20 @@ impl Delivery {
     }
 
     fn not_whole(&self, name: &OutputName, why: &str) -> Failure {
-        match free_space(&self.scratch) {
-            Some(free) if free < DISK_FULL => Failure::new(
-                FailureKind::Host,
-                format!(
-                    "this host's disk is full, so {name} is not whole: make room at {}",
-                    self.scratch.display()
-                ),
-            ),
-            _ => Failure::new(FailureKind::Output, format!("{name} is not a whole picture: {why}")),
-        }
+        self.full_disk(name.as_str()).unwrap_or_else(|| {
+            Failure::new(FailureKind::Output, format!("{name} is not a whole picture: {why}"))
+        })
+    }
+
+    /// If that is why something is not whole.
+    fn full_disk(&self, what: &str) -> Option<Failure> {
+        let free = free_space(&self.scratch)?;
+        let place = self.scratch.display();
+        (free < DISK_FULL).then(|| {
+            let reason =
+                format!("this host's disk is full, so {what} is not whole: make room at {place}");
+            Failure::new(FailureKind::Host, reason)
+        })
     }
 
     /// Sends until it is committed or refused; while the coordinator is away, waits for it.

@@ -155,6 +155,9 @@ scene.cycles.samples = 1
 save("sharp.blend")
 new().render.use_motion_blur = True
 save("blurred.blend")
+scene = new()
+scene.render.engine, scene.eevee.taa_render_samples = "BLENDER_EEVEE", 1
+save("eevee.blend")
 new().render.engine = "BLENDER_WORKBENCH"
 save("workbench.blend")
 composited()

@@ -457,6 +457,27 @@ async fn what_a_scene_cannot_give_is_refused() {
     }
 }
 
+/// With 3.4 alone: the later ones compile shaders for half a minute where there is no GPU.
+#[tokio::test(flavor = "multi_thread")]
+async fn eevee_gives_what_it_has() {
+    let mut driven = Driven::with(&blender(), "eevee.blend").await;
+    for kind in ["depths", "diffuses", "speculars"] {
+        driven.include(&[(&format!("include_{kind}"), json!({}))]).await;
+    }
+    driven.include(&[("include_normals", json!({"space": "world"}))]).await;
+    let framed = driven.render(12).await.unwrap();
+    let facing = pixel_of(&framed, [-3.5, 0.0, 1.8]);
+    near(&framed.at("depths", "Y", facing), &[10.0], 0.02);
+    near(&framed.vector("normals", facing), &[0.0, -1.0, 0.0], 2e-3);
+    assert_eq!(framed.at("depths", "Y", (0, 0)), [f32::INFINITY]);
+    let cube = pixel_of(&framed, [1.2, -0.5, -2.0]);
+    near(&framed.vector("diffuses", cube), &[0.2, 0.4, 0.6], 2e-3);
+    for kind in ["segmentations", "materials", "flows", "points"] {
+        let message = driven.call(&format!("include_{kind}"), json!({})).await.unwrap_err();
+        assert!(message.contains(&format!("{kind} need Cycles")), "{message}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_before_and_after_compositing_are_those_that_blender_makes() {
     for program in every_blender() {
@@ -464,12 +485,12 @@ async fn pictures_before_and_after_compositing_are_those_that_blender_makes() {
         let mut undithered = Driven::with(&program, "truths.blend").await;
         let plain = undithered.render(12).await.unwrap();
         let mut driven = Driven::with(&program, "composited.blend").await;
-        let settings = |framed: &Framed| pixels(&framed.file("7/frames/frame_000012.png"));
+        let picture = |framed: &Framed| pixels(&framed.file("7/frames/frame_000012.png"));
         driven.include(&[("include_composites", json!({}))]).await;
         let framed = driven.render(12).await.unwrap();
-        assert!(settings(&framed) == settings(&plain), "before compositing it is another picture");
+        assert!(picture(&framed) == picture(&plain), "before compositing it is another picture");
         let composite = pixels(&framed.file("7/composites/composite_000012.png")).2;
-        let before = settings(&plain).2;
+        let before = picture(&plain).2;
         let unlike = composite.iter().zip(&before).filter(|(a, b)| a != b).count();
         assert!(unlike > before.len() / 2, "it is not composited");
         assert_eq!(
