@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from pathlib import Path
 
 import pytest
+from fakes import png
 from grange import pictures
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(width: int = 5, height: int = 3, rows: int | None = None, interlaced: int = 0) -> bytes:
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced)
-    pixels = b"\0" * ((1 + 3 * width) * (height if rows is None else rows))
-    if interlaced:
-        pixels = b"\0" * pictures.png_bytes(head)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
-    return pictures.PNG + body
 
 
 def jpeg() -> bytes:

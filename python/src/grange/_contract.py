@@ -28,7 +28,7 @@ class Api(Protocol):
         ...
 
     def download(self, api_path: str, to: Path, length: int | None) -> None:
-        """A file of the farm's, of `length` bytes."""
+        """Saves a file of `length` bytes: whole, or not at all. Its folder has to be there."""
         ...
 
 
