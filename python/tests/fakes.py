@@ -102,7 +102,7 @@ class FakeFarm:
     def room(self) -> int:
         with self.changed:
             self.room_asked += 1
-            return max(self.places - sum(one.placed for one in self.living), 0)
+            return max(self.places, 1)
 
     def _hold(self, session_id: int) -> None:
         self.held.add(session_id)
@@ -259,7 +259,7 @@ DO: dict[str, Callable[[FakeSession, dict[str, Any]], Any]] = {
 }
 
 
-def upload(api: Any, path: str, *, allow_missing: bool = False) -> FakeScene:
+def upload(api: Any, path: Path, *, allow_missing: bool = False) -> FakeScene:
     """A scene is its name."""
     assert isinstance(api, FakeFarm) and allow_missing in (True, False)
     return FakeScene(f"hash of {path}", f"/{path}", {"engines": ["cycles"]}, [], "")
@@ -269,4 +269,5 @@ def quiet() -> logging.Logger:
     """A logger whose messages nobody sees."""
     logger = logging.getLogger("grange.tests")
     logger.propagate = False
+    logger.addHandler(logging.NullHandler())
     return logger

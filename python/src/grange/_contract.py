@@ -41,14 +41,14 @@ class Farm(Protocol):
         ...
 
     def room(self) -> int:
-        """Instances that the farm could begin right now, beyond those that it runs."""
+        """Instances that the farm runs at once now, those that are busy too; at least 1."""
         ...
 
-    def _hold(self, session_id: int) -> None:
+    def _hold(self, session: int, /) -> None:
         """Keeps a session alive from now on."""
         ...
 
-    def _let_go(self, session_id: int) -> None:
+    def _let_go(self, session: int, /) -> None:
         """Stops keeping it alive; one that is unknown is no error."""
         ...
 

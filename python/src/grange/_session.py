@@ -49,6 +49,8 @@ class Session:
         self._why = ""
         body = {"manifest": scene.manifest, "blend": scene.blend, "needs": scene.needs}
         body |= {key: value for key, value in wishes.items() if value is not None}
+        self.farewell: Callable[[], object] = lambda: None
+        """Called once by `end`, if there was an instance."""
         self.id: int = farm.api.post("/api/v1/sessions", body)["id"]
         hold(farm, self.id)
 
@@ -101,12 +103,14 @@ class Session:
 
     def end(self) -> None:
         """Ends it; calls under way raise `InstanceLost`. One that is over stays so."""
-        if self._over.is_set():
-            return
-        self._lose("the session was ended here")
-        # A farm that cannot be told takes the session back when it no longer hears of it.
-        with suppress(GrangeError, OSError):
-            self.farm.api.delete(f"/api/v1/sessions/{self.id}")
+        if not self._over.is_set():
+            self._lose("the session was ended here")
+            # A farm that cannot be told takes it back when it no longer hears of it.
+            with suppress(GrangeError, OSError):
+                self.farm.api.delete(f"/api/v1/sessions/{self.id}")
+        if self.ready:
+            farewell, self.farewell = self.farewell, lambda: None
+            farewell()
 
     def _lose(self, why: str) -> None:
         if not self._over.is_set():

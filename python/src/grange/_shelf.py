@@ -39,9 +39,13 @@ class Shelf:
             oldest.end()
         return None
 
-    def __len__(self) -> int:
+    def shrink(self, count: int) -> None:
+        """Ends all but so many, those first that have been idle the longest."""
         with self._lock:
-            return len(self._sessions)
+            more = max(len(self._sessions) - count, 0)
+            ending, self._sessions = self._sessions[:more], self._sessions[more:]
+        for session in ending:
+            session.end()
 
     def close(self) -> None:
         """Ends them all, and those that are still to come."""

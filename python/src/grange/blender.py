@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -90,7 +89,7 @@ class Blender(Operations):
         Raises `MissingFiles`, `FileNotFoundError`, and `InstanceLost` if the session is ended
         before it has an instance.
         """
-        scene = _scene.upload(self._farm.api, os.fspath(blend_file), allow_missing=allow_missing)
+        scene = _scene.upload(self._farm.api, pathlib.Path(blend_file), allow_missing=allow_missing)
         for warning in scene.warnings:
             self._logger.warning("%s", warning)
         self.begin(scene, root_path)
@@ -106,8 +105,11 @@ class Blender(Operations):
         if self._session and self._reopened():
             return
         name = self._name or PurePosixPath(scene.blend).stem
-        self._adopt(Session(self._farm, scene, name=name, **self._wishes))
-        session = self._held()
+        session = Session(self._farm, scene, name=name, **self._wishes)
+        log_dir = self._log_dir
+        if log_dir:
+            session.farewell = lambda: _logs.save(session, name, log_dir)
+        self._adopt(session)
         session.wait(lambda news: self._logger.info("session %d waits: %s", session.id, news))
         self._logger.info("session %d has its instance", session.id)
         self._extend()
@@ -368,8 +370,6 @@ class Blender(Operations):
             self._shelf.put(session)
             return
         session.end()
-        if self._log_dir and session.ready:
-            _logs.save(session, self._name or PurePosixPath(session.scene[1]).stem, self._log_dir)
 
     def _reopened(self) -> bool:
         """Whether the session that there is could open its scene afresh."""

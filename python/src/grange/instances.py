@@ -13,7 +13,6 @@ nothing to render.
 from __future__ import annotations
 
 import logging
-import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable
@@ -94,7 +93,7 @@ class Instances(Operations):
     ) -> None:
         """Opens a scene on every instance, and blocks until the first one is ready; see
         `Blender.initialize`. Another scene, or the same one again, begins with new sessions."""
-        scene = _scene.upload(self._farm.api, os.fspath(blend_file), allow_missing=allow_missing)
+        scene = _scene.upload(self._farm.api, pathlib.Path(blend_file), allow_missing=allow_missing)
         for warning in scene.warnings:
             self._logger.warning("%s", warning)
         self._end_members()
