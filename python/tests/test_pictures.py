@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fakes import png
+
 from grange import pictures
 
 

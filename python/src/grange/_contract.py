@@ -1,35 +1,10 @@
-"""What the clients of instances need of a farm: protocols, so that tests can stand in for one."""
+"""What the clients of instances need of a farm: a protocol, so that tests can stand in for one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-
-class Api(Protocol):
-    """JSON over HTTPS to one farm. Paths begin with `/api/v1/`. Every method raises `Refused` for
-    what the farm answers with an error, and `NotConnected` where it does not answer."""
-
-    def get(self, path: str, **query: Any) -> Any:
-        """The answer's JSON."""
-        ...
-
-    def post(self, path: str, json: Any = None, headers: dict[str, str] | None = None) -> Any:
-        """The answer's JSON."""
-        ...
-
-    def delete(self, path: str) -> Any:
-        """The answer's JSON."""
-        ...
-
-    def lines(self, method: str, path: str, json: Any = None) -> Iterator[bytes]:
-        """The answer's lines as they come."""
-        ...
-
-    def download(self, api_path: str, to: Path, length: int | None) -> None:
-        """Saves a file of `length` bytes: whole, or not at all. Its folder has to be there."""
-        ...
+from ._http import Api
 
 
 class Farm(Protocol):

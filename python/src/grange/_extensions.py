@@ -25,7 +25,8 @@ class Source:
 
 def read(extensions: Iterable[Extension]) -> list[Source]:
     """The sources of extensions. Raises `FileNotFoundError`, and `ValueError` or `TypeError` for
-    what cannot be sent, with what would have been right."""
+    what cannot be sent, with what would have been right.
+    """
     return [read_one(one) for one in extensions]
 
 

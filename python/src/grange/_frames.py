@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from . import pictures
+from ._http import output_path
 from ._session import Session
 from .errors import GrangeError, InstanceLost
 
@@ -38,7 +39,8 @@ def number_of(frame: int) -> str:
 
 def expected_files(ask: Ask, frames: Sequence[int]) -> dict[int, dict[str, str]]:
     """What files each frame comes with under the present settings: paths below the root folder, by
-    the keys of `transforms`. One call, however many frames there are."""
+    the keys of `transforms`. One call, however many frames there are.
+    """
     if not frames:
         return {}
     sample = number_of(frames[0])
@@ -88,7 +90,8 @@ class Plan:
 
     def transforms(self, told: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
         """The camera, and every frame in order. Those that were not rendered now get their matrix
-        from one call."""
+        from one call.
+        """
         untold = [frame for frame in self.frames if frame not in told]
         poses: list[Any] = self._ask("poses", {"frames": untold}) if untold else []
         data = dict(told) | {
@@ -141,7 +144,8 @@ class Work:
         self, frames: Iterable[int], teller: Teller, *, shared: bool = False, losses_max: int = 0
     ) -> None:
         """`shared` by several instances, or for one, which has two frames under way always. A frame
-        may be lost with its instance `losses_max` times before that is an error."""
+        may be lost with its instance `losses_max` times before that is an error.
+        """
         self._shared = shared
         self._waiting = deque(frames)
         self._left = set(self._waiting)
@@ -156,7 +160,8 @@ class Work:
 
     def take(self, renderer: Renderer, *, ahead: bool = False) -> int | None:
         """The next frame, or none if all are done or the instance is gone. Waits while those under
-        way might come back. With `ahead` it is one to wait at an instance that renders already."""
+        way might come back. With `ahead` it is one to wait at an instance that renders already.
+        """
 
         def stop() -> bool:
             return self._over or renderer.session.lost
@@ -224,7 +229,8 @@ class Work:
 
     def wait(self) -> dict[int, dict[str, Any]]:
         """Blocks until all frames are done, and gives what was told of each. Raises the first error
-        at once."""
+        at once.
+        """
         try:
             with self._changed:
                 self._changed.wait_for(lambda: self._over)
@@ -266,7 +272,8 @@ class Renderer:
 
     def serve(self, work: Work, rendered: Callable[[], None] = lambda: None) -> None:
         """Renders frame after frame, until there are none left, and says so of each. Raises
-        `InstanceLost` when its instance is gone; every other error is the work's."""
+        `InstanceLost` when its instance is gone; every other error is the work's.
+        """
         lost: list[InstanceLost] = []
 
         def lane(ahead: bool) -> None:
@@ -363,8 +370,9 @@ def fetch(session: Session, name: str, length: int, root: Path) -> None:
 
 def fetch_to(session: Session, name: str, length: int, to: Path) -> None:
     """Brings an output here: whole, or not at all. Raises `GrangeError` if it has no bytes, and
-    `OSError` if it cannot be written."""
+    `OSError` if it cannot be written.
+    """
     if length <= 0:
         raise GrangeError(f"output {name} of session {session.id} is empty: is a disk full there?")
     to.parent.mkdir(parents=True, exist_ok=True)
-    session.farm.api.download(f"/api/v1/jobs/{session.id}/outputs/{name}", to, length)
+    session.farm.api.download(output_path(session.id, name), to, length)

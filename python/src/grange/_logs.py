@@ -16,7 +16,8 @@ PATIENCE_S = 5.0
 
 def save(session: Session, name: str, log_dir: Path) -> Path | None:
     """Writes the logs of a session that has ended to `NAME-ID.log`, and gives the path; none if the
-    farm has no log of it. Blocks for up to 5 s."""
+    farm has no log of it. Blocks for up to 5 s.
+    """
     deadline, pause = time.monotonic() + PATIENCE_S, 0.05
     while not (texts := read(session)):
         if time.monotonic() > deadline:

@@ -38,19 +38,22 @@ class Operations(ABC):
         self, start: int | None = None, stop: int | None = None, step: int | None = None
     ) -> None:
         """Sets the frames of the animation as `range(start, stop, step)` has them: `stop` is the
-        first frame that is not part of it."""
+        first frame that is not part of it.
+        """
         self._do("set_animation_range", given(start=start, stop=stop, step=step))
 
     def move_keyframes(self, scale: float = 1.0, shift: float = 0.0) -> None:
         """Moves every keyframe from frame t to `scale * t + shift`: a scale of 2 is slow motion.
-        The animation's range stays as it is."""
+        The animation's range stays as it is.
+        """
         self._do("move_keyframes", {"scale": scale, "shift": shift})
 
     def set_resolution(
         self, height: int | tuple[int, int] | list[int], width: int | None = None
     ) -> None:
         """Sets the size of pictures in pixels: `set_resolution(480, 640)`, or the shape of an array
-        as one, `set_resolution((480, 640))`."""
+        as one, `set_resolution((480, 640))`.
+        """
         if isinstance(height, int):
             if width is None:
                 raise TypeError("give the width as well: set_resolution(height, width)")
@@ -84,7 +87,8 @@ class Operations(ABC):
 
     def use_animations(self, enable: bool) -> None:
         """Turns everything that is animated on or off. Off, the scene stays as it is at the frame
-        that it is at. What the file itself has muted stays so."""
+        that it is at. What the file itself has muted stays so.
+        """
         self._do("use_animations", {"enable": enable})
 
     def load_addons(self, *names: str) -> None:
@@ -121,7 +125,8 @@ class Operations(ABC):
 
     def rotate_camera(self, angle: float) -> None:
         """Rolls the camera about the axis that it looks along, clockwise as seen from behind it, in
-        radians."""
+        radians.
+        """
         self._do("rotate_camera", {"angle": angle})
 
     def set_camera_keyframe(self, frame: int, matrix: Matrix | None = None) -> None:
@@ -136,7 +141,8 @@ class Operations(ABC):
         """From now on every frame comes with its depth, `depths/depth_000012.exr`: the distance
         from the camera's plane along its view, in Blender units, 32 bits, infinite where there is
         nothing. Like all ground truths it is made in one pass with the picture. `debug` adds a PNG
-        for the eye."""
+        for the eye.
+        """
         self._do("include_depths", {"debug": debug, "codec": codec})
 
     def include_normals(
@@ -147,7 +153,8 @@ class Operations(ABC):
     ) -> None:
         """From now on every frame comes with its surface normals, `normals/normal_000012.exr`:
         unit vectors x, y, z in axes of the camera (+x right, +y up, +z towards it) or the world,
-        zero where there is nothing."""
+        zero where there is nothing.
+        """
         self._do("include_normals", {"space": space, "debug": debug, "codec": codec})
 
     def include_flows(
@@ -158,25 +165,30 @@ class Operations(ABC):
     ) -> None:
         """From now on every frame comes with its optical flow, `flows/flow_000012.exr`: how many
         pixels what is seen moves to the frame after (forward) and was moved from the frame before
-        (backward). Blender knows it only without motion blur."""
+        (backward). Blender knows it only without motion blur.
+        """
         self._do("include_flows", {"direction": direction, "debug": debug, "codec": codec})
 
     def include_diffuses(self, debug: bool = False, codec: Codec = "ZIP") -> None:
         """From now on every frame comes with the diffuse colour of its surfaces (albedo), linear,
-        without light: `diffuses/diffuse_000012.exr`."""
+        without light: `diffuses/diffuse_000012.exr`.
+        """
         self._do("include_diffuses", {"debug": debug, "codec": codec})
 
     def include_speculars(self, debug: bool = False, codec: Codec = "ZIP") -> None:
         """From now on every frame comes with the colour of its glossy reflections, linear, without
-        light: `speculars/specular_000012.exr`."""
+        light: `speculars/specular_000012.exr`.
+        """
         self._do("include_speculars", {"debug": debug, "codec": codec})
 
     def include_points(self, debug: bool = False, codec: Codec = "ZIP") -> None:
         """From now on every frame comes with the position of what is seen, x, y, z in the world, in
-        Blender units: `points/point_000012.exr`."""
+        Blender units: `points/point_000012.exr`.
+        """
         self._do("include_points", {"debug": debug, "codec": codec})
 
     def include_composites(self, debug: bool = False, codec: Codec = "ZIP") -> None:
         """From now on every frame comes with its picture as numbers, linear and before any view
-        transform, after the compositor: `composites/composite_000012.exr`."""
+        transform, after the compositor: `composites/composite_000012.exr`.
+        """
         self._do("include_composites", {"debug": debug, "codec": codec})

@@ -80,7 +80,8 @@ class AsyncResult(Generic[T]):
 
     def get(self, timeout: float | None = None) -> T:
         """The value; raises what the function raised, with a remote traceback as its cause, and
-        `multiprocessing.TimeoutError` if it is not ready after `timeout` seconds."""
+        `multiprocessing.TimeoutError` if it is not ready after `timeout` seconds.
+        """
         if not self._ready.wait(timeout):
             raise TimeoutError
         if self._error is not None:
@@ -131,7 +132,8 @@ class ResultIterator(Generic[T]):
     def next(self, timeout: float | None = None) -> T:
         """The next result. Raises what its call raised (those after it can still be had),
         `StopIteration` after the last, and `multiprocessing.TimeoutError` if there is none after
-        `timeout` seconds."""
+        `timeout` seconds.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_one() or self._at_end(), timeout):
                 raise TimeoutError

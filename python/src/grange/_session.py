@@ -51,7 +51,7 @@ class Session:
         body |= {key: value for key, value in wishes.items() if value is not None}
         self.farewell: Callable[[], object] = lambda: None
         """Called once by `end`, if there was an instance."""
-        self.id: int = farm.api.post("/api/v1/sessions", body)["id"]
+        self.id: int = farm.api.post("/api/v1/sessions", body, repeat=True)["id"]
         hold(farm, self.id)
 
     @property
@@ -61,7 +61,8 @@ class Session:
 
     def wait(self, told: Callable[[str], None]) -> None:
         """Blocks until it has an instance. `told` gets a sentence when there is news of why it has
-        none yet. Raises `InstanceLost` if it ends meanwhile."""
+        none yet. Raises `InstanceLost` if it ends meanwhile.
+        """
         self.call("ping", {}, waiting=told)
         self.ready = True
 

@@ -28,7 +28,8 @@ class Shelf:
 
     def take(self, scene: tuple[str, str]) -> Session | None:
         """A session of the scene. Where there is none, the one that has been idle the longest ends:
-        its instance is needed for what the caller makes instead."""
+        its instance is needed for what the caller makes instead.
+        """
         with self._lock:
             self._sessions = [one for one in self._sessions if not one.lost]
             for at, session in enumerate(self._sessions):

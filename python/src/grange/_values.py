@@ -37,7 +37,8 @@ FORMATS = {
 
 def encode(value: Any, depth: int = 0) -> Any:
     """The value as JSON has it. Raises `TypeError` for what cannot travel and `ValueError` for
-    numbers that JSON has no word for."""
+    numbers that JSON has no word for.
+    """
     if depth > DEPTH_MAX:
         raise ValueError("an argument is nested too deeply, or contains itself")
     if value is None or isinstance(value, (bool, int, str)):

@@ -116,7 +116,8 @@ class Blender(Operations):
 
     def reset(self) -> None:
         """Opens the scene as it was saved: everything that was set is gone, ground truths too.
-        Extensions stay."""
+        Extensions stay.
+        """
         self.ask("reset", {})
         self._extend()
 
@@ -158,12 +159,14 @@ class Blender(Operations):
 
     def session_info(self) -> dict[str, Any]:
         """What the farm tells of the session: `id`, `name`, `state`, and where it runs: `agent`,
-        `device`, `blender` (its version)."""
+        `device`, `blender` (its version).
+        """
         return self._farm.api.get(f"/api/v1/sessions/{self._held().id}")
 
     def with_logger(self, logger: logging.Logger) -> None:
         """Sends messages and warnings of the instance to this logger from now on; until then they
-        go to the one called `grange`."""
+        go to the one called `grange`.
+        """
         self._logger = logger
         if self._renderer:
             self._renderer.logger = logger
@@ -236,12 +239,14 @@ class Blender(Operations):
 
     def camera_intrinsics(self) -> list[list[float]]:
         """The 3×3 matrix K that projects points in front of the camera to pixels, from the top left
-        corner of the picture: (u, v, 1) ~ K · (x, −y, −z) in the camera's axes."""
+        corner of the picture: (u, v, 1) ~ K · (x, −y, −z) in the camera's axes.
+        """
         return self.ask("camera_intrinsics", {})
 
     def camera_info(self) -> dict[str, Any]:
         """What a `transforms.json` begins with: the lens in mm, angles of view in radians, the
-        picture's size and focal lengths in pixels."""
+        picture's size and focal lengths in pixels.
+        """
         return self.ask("camera_info", {})
 
     def include_segmentations(
@@ -252,14 +257,16 @@ class Blender(Operations):
     ) -> dict[int, str]:
         """From now on every frame comes with the number of the object that is seen,
         `segmentations/segmentation_000012.exr`, 0 where there is nothing. Gives the names of
-        objects by their numbers. `ids` are numbers to give to objects, by their names."""
+        objects by their numbers. `ids` are numbers to give to objects, by their names.
+        """
         args = {"debug": debug, "codec": codec, **given(ids=ids)}
         return by_number(self.ask("include_segmentations", args))
 
     def include_materials(self, debug: bool = False, codec: Codec = "ZIP") -> dict[int, str]:
         """From now on every frame comes with the number of the material that is seen,
         `materials/material_000012.exr`, 0 where there is none. Gives the names of materials by
-        their numbers."""
+        their numbers.
+        """
         return by_number(self.ask("include_materials", {"debug": debug, "codec": codec}))
 
     # Rendering
@@ -317,7 +324,8 @@ class Blender(Operations):
         update: Update | None = None,
     ) -> dict[str, Any]:
         """Renders the animation; otherwise as `render_frames`. `start`, `end` (the last frame) and
-        `step` are those of the scene where they are left out."""
+        `step` are those of the scene where they are left out.
+        """
         frames = animation(self.animation_range_tuple(), start, end, step)
         return self._render(frames, allow_skips, dry_run, update)
 
@@ -395,7 +403,7 @@ class Blender(Operations):
             self._extended |= {name: method(name) for name in names}
 
     def renderer(self) -> Renderer:
-        """This client's side of rendering. Raises `ValueError` if there is no root folder."""
+        """The client's side of rendering. Raises `ValueError` if there is no root folder."""
         session = self._held()
         if self._root is None:
             raise ValueError(
@@ -425,7 +433,8 @@ class Blender(Operations):
 
 def serve(renderer: Renderer, work: Work) -> None:
     """Lets an instance take frames of the work, in a thread of its own. That it is lost is told by
-    the work."""
+    the work.
+    """
 
     def run() -> None:
         try:
@@ -440,7 +449,8 @@ def animation(
     own: tuple[int, int, int], start: int | None, end: int | None, step: int | None
 ) -> range:
     """Frames from start to end, both of them among these. Raises `ValueError` for a step of 0 or
-    less."""
+    less.
+    """
     step = own[2] if step is None else step
     if step < 1:
         raise ValueError(f"a step of {step} leads nowhere: give 1 or more")

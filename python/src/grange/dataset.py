@@ -120,7 +120,8 @@ def as_json(value: Any) -> str:
 
 def own_columns(frames: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Texts and numbers that frames have, with their kinds, in the order that they come up in. A
-    name that has values of two kinds, or is a column's already, stays with the rest."""
+    name that has values of two kinds, or is a column's already, stays with the rest.
+    """
     kinds: dict[str, set[str]] = {}
     folded: dict[str, str] = {}
     for frame in frames:

@@ -92,7 +92,8 @@ class Instances(Operations):
         self, blend_file: Path, root_path: Path | None = None, *, allow_missing: bool = False
     ) -> None:
         """Opens a scene on every instance, and blocks until the first one is ready; see
-        `Blender.initialize`. Another scene, or the same one again, begins with new sessions."""
+        `Blender.initialize`. Another scene, or the same one again, begins with new sessions.
+        """
         scene = _scene.upload(self._farm.api, pathlib.Path(blend_file), allow_missing=allow_missing)
         for warning in scene.warnings:
             self._logger.warning("%s", warning)
@@ -266,7 +267,8 @@ class Instances(Operations):
         update: Update | None = None,
     ) -> dict[str, Any]:
         """Renders the animation; otherwise as `render_frames`. `start`, `end` (the last frame) and
-        `step` are those of the scene where they are left out."""
+        `step` are those of the scene where they are left out.
+        """
         own = self._first(Blender.animation_range_tuple)
         return self._render(animation(own, start, end, step), allow_skips, dry_run, update)
 
@@ -301,7 +303,8 @@ class Instances(Operations):
         self, call: Callable[[Blender], T], noted: Callable[[], None] = lambda: None
     ) -> list[T]:
         """The values of all that are ready, of one at least. Raises the first error; otherwise it
-        is noted before anybody else joins."""
+        is noted before anybody else joins.
+        """
         while True:
             self._ready()
             # Nobody is waited for with this held: those that join need it.

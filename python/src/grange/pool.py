@@ -182,7 +182,8 @@ class Pool:
         self, func: Function[T], iterable: Iterable[Any], chunksize: int = 1
     ) -> ResultIterator[T]:
         """The values of `func(blender, item)` in the order of the items, as they come. Items are
-        taken as there is room for their calls, in another thread."""
+        taken as there is room for their calls, in another thread.
+        """
         return self._stream(func, iterable, chunksize, ResultIterator[T](ordered=True))
 
     def imap_unordered(
@@ -201,7 +202,8 @@ class Pool:
 
     def terminate(self) -> None:
         """Ends all sessions at once. Results that are not there yet are a `GrangeError`; a function
-        that is in the middle of something learns of it at its next call of its `Blender`."""
+        that is in the middle of something learns of it at its next call of its `Blender`.
+        """
         error = GrangeError("the pool was terminated before this call had ended")
         with self._changed:
             self._closed = self._terminated = True
@@ -220,7 +222,8 @@ class Pool:
 
     def join(self) -> None:
         """Waits until all calls have ended, and ends the sessions. Raises `ValueError` before
-        `close` or `terminate`."""
+        `close` or `terminate`.
+        """
         if not self._closed:
             raise ValueError("Pool is still running")
         with self._changed:

@@ -51,15 +51,19 @@ class Task:
         *,
         total: float | None = None,
         advance: float | None = None,
+        completed: float | None = None,
         partial: float | None = None,
     ) -> None:
-        """Tells what is new. The task is done when all of its total is; one that was given to a
-        call of a pool is done when that call has ended."""
+        """Tells what is new: how much there is in all, how much more is done or how much is, and
+        how much of what is under way. The task is done when all of its total is; one that was given
+        to a call of a pool is done when that call has ended.
+        """
         with self._progress.changing:
             if self.state == "failed":
                 return
             self.total = self.total if total is None else total
             self.partial = self.partial if partial is None else partial
+            self.completed = self.completed if completed is None else completed
             if advance is not None:
                 self.completed += advance
             all_done = self.total is not None and self.completed >= self.total
@@ -70,10 +74,11 @@ class Task:
         *,
         total: float | None = None,
         advance: float | None = None,
+        completed: float | None = None,
         partial: float | None = None,
     ) -> None:
         """The same as calling the task."""
-        self(total=total, advance=advance, partial=partial)
+        self(total=total, advance=advance, completed=completed, partial=partial)
 
     def end(self, error: BaseException | None = None) -> None:
         """Whatever is still to do, it has ended: as done, or as failed."""
@@ -131,7 +136,8 @@ class Progress:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleeps until all tasks have ended, at most `timeout` seconds; whether they have. A task
-        that failed has ended; so has one whose call a pool will never begin."""
+        that failed has ended; so has one whose call a pool will never begin.
+        """
         return self.changing.wait_for(lambda: all(task.ended for task in self._tasks), timeout)
 
     def __enter__(self) -> Progress:
@@ -236,16 +242,19 @@ class BarDisplay(Display):
         self._ids: dict[Task, TaskID] = {}
 
     def start(self) -> None:
+        """Shows the bars."""
         self._bars.start()
         super().start()
 
     def stop(self) -> None:
+        """Leaves them as they are at last."""
         try:
             super().stop()
         finally:
             self._bars.stop()
 
     def draw(self, tasks: list[Task]) -> None:
+        """A bar for each task that runs, and one for all."""
         ended = sum(task.ended for task in tasks)
         share = sum(task.share for task in tasks)
         count = f"{ended}/{len(tasks)}"
@@ -287,6 +296,7 @@ class LineDisplay(Display):
         self._last = ""
 
     def draw(self, tasks: list[Task]) -> None:
+        """A line when there is news."""
         if not tasks:
             return
         ended = sum(task.ended for task in tasks)

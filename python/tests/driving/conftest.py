@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fakes import FakeFarm, upload
+
 from grange import _scene, _session
 
 

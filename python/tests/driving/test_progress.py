@@ -8,9 +8,10 @@ import time
 
 import pytest
 from fakes import QUICKLY_S
+from rich.console import Console
+
 from grange import progress as bars
 from grange.progress import Progress, Task, tasks_in
-from rich.console import Console
 
 
 def terminal(*, is_one: bool) -> tuple[Console, io.StringIO]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import QUICKLY_S, Dies, FakeFarm, FakeSession, pose, quiet
+
 from grange.errors import GrangeError, InstanceLost
 from grange.instances import Instances
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from fakes import QUICKLY_S, Dies, FakeFarm, FakeSession, png, pose
+from rich.progress import Progress
+
 from grange import _session
 from grange.blender import Blender
 from grange.errors import GrangeError, InstanceLost, NotConnected, RemoteTraceback
-from rich.progress import Progress
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from conftest import Given
+from breaking import Given
 
 import grange
 from grange._alive import Alive

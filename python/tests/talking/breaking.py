@@ -7,18 +7,13 @@ import json
 import socket
 import ssl
 import subprocess
-import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
-
 from grange._connect import Connect
-from grange._hashes import Hashes
-from grange._http import Api
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -191,32 +186,3 @@ class Given:
 
     def __call__(self, handler: Handler, _: Asked) -> None:
         handler.json(self.value, self.status, **self.headers)
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority")).make()
-
-
-@pytest.fixture
-def farm(authority) -> Iterator[FakeFarm]:
-    farm = FakeFarm(authority)
-    thread = threading.Thread(target=farm.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield farm
-    farm.shutdown()
-    farm.server_close()
-
-
-@pytest.fixture
-def api(farm, tmp_path) -> Iterator[Api]:
-    with Api(farm.connect(), hashes=Hashes(tmp_path / "cache" / "hashes.sqlite")) as api:
-        yield api
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch) -> None:
-    """What is waited for in earnest takes a tenth of that here."""
-    monkeypatch.setattr("grange._http.PATIENCE_S", 3.0)
-    monkeypatch.setattr("grange._http.SILENCE_S", 1.0)
-    monkeypatch.setattr("grange._answers.PAUSE_S", 0.05)

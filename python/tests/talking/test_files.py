@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Given
+from breaking import Given
 
 from grange import GrangeError, NotConnected, Refused
 from grange._hashes import Hashes, Identity
@@ -127,7 +127,8 @@ for at in range(100):
     assert hashes.get(identity) == "h" * 64, at
 """
     words = [sys.executable, "-c", script, str(tmp_path / "hashes.sqlite")]
-    running = [subprocess.Popen([*words, str(at)]) for at in range(4)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = [subprocess.Popen([*words, str(at)], env=env) for at in range(4)]
     assert [process.wait() for process in running] == [0] * 4
 
 

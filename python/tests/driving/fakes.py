@@ -122,8 +122,8 @@ class FakeFarm:
         texts = self.logs.get(job, [])
         return {"items": [{"text": text} for text in texts], "next": None}
 
-    def post(self, path: str, json: Any = None, headers: dict[str, str] | None = None) -> Any:
-        assert path == "/api/v1/sessions" and headers is None
+    def post(self, path: str, json: Any = None, *, repeat: bool = False) -> Any:
+        assert path == "/api/v1/sessions" and repeat
         with self.changed:
             session = FakeSession(len(self.sessions) + 1, json, self)
             self.sessions.append(session)
@@ -229,7 +229,7 @@ class FakeFarm:
         self, session: FakeSession, name: str, data: bytes, told: list[dict[str, Any]]
     ) -> None:
         name = f"{session.number}/{name}"
-        self.files[f"/api/v1/jobs/{session.id}/outputs/{name}"] = data
+        self.files[f"/jobs/{session.id}/outputs/{name}"] = data
         told.append({"is": "output", "name": name, "hash": "00", "len": len(data)})
 
 

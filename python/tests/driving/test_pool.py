@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import QUICKLY_S, Dies, FakeFarm, FakeSession
+
 from grange import pool as pools
 from grange.blender import Blender
 from grange.errors import GrangeError, InstanceLost, RemoteTraceback

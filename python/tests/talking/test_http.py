@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from conftest import Authority, Given
+from breaking import Authority, Given
 
 from grange import NotConnected, Refused
 from grange._http import Api
