@@ -74,9 +74,11 @@ class Session:
         waiting: Callable[[str], None] | None = None,
         progress: Callable[[float], None] | None = None,
         output: Callable[[str, int], None] | None = None,
+        warned: Callable[[str], None] | None = None,
     ) -> Any:
         """Does an operation and gives its value. `progress` gets the share that is done (0..1),
-        `output` every file that comes of it: its name and its length in bytes.
+        `output` every file that comes of it: its name and its length in bytes, `warned` sentences
+        for people.
 
         Raises what the operation raised, with the remote traceback as its cause, and
         `InstanceLost` if the session is over.
@@ -94,6 +96,8 @@ class Session:
                 told.add(message["name"])
                 output(message["name"], message["len"])
             elif what == "returned":
+                for warning in message["warnings"] if warned else ():
+                    warned(warning)
                 return _values.decode(message["value"])
             elif what == "raised":
                 raise_remote(message["kind"], message["message"], message["traceback"])

@@ -1,7 +1,7 @@
 """Arguments and results: JSON, with numpy arrays and bytes as objects of one key.
 
 An array travels as `{"$array": {"dtype": "<f4", "shape": [2, 3], "data": BASE64}}`, in C order,
-bytes as `{"$bytes": BASE64}`. The rule for what comes back: an array is a numpy array exactly where
+bytes as `{"$bytes": BASE64}`, numbers that JSON has no word for as `{"$float": "nan"}`. The rule for what comes back: an array is a numpy array exactly where
 the instance sent one and numpy is installed here, and nested lists where it is not; everything
 else, matrices of cameras among it, is plain lists, dictionaries, numbers and texts.
 """
@@ -36,17 +36,13 @@ FORMATS = {
 
 
 def encode(value: Any, depth: int = 0) -> Any:
-    """The value as JSON has it. Raises `TypeError` for what cannot travel and `ValueError` for
-    numbers that JSON has no word for.
-    """
+    """The value as JSON has it. Raises `TypeError` for what cannot travel."""
     if depth > DEPTH_MAX:
         raise ValueError("an argument is nested too deeply, or contains itself")
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} cannot travel as a number: send it in a numpy array")
-        return value
+        return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$bytes": base64.b64encode(bytes(cast(bytes, value))).decode("ascii")}
     if hasattr(value, "__array_interface__") and hasattr(value, "tobytes"):
@@ -84,6 +80,8 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     pairs = cast("dict[str, Any]", value)
+    if pairs.keys() == {"$float"}:
+        return float(pairs["$float"])
     if pairs.keys() == {"$bytes"}:
         return base64.b64decode(pairs["$bytes"])
     if pairs.keys() == {"$array"}:

@@ -1,12 +1,13 @@
 """Arguments and results: JSON, with numpy arrays and bytes as objects of one key.
 
 An array is `{"$array": {"dtype": "<f4", "shape": [2, 3], "data": BASE64}}`, in C order; bytes are
-`{"$bytes": BASE64}`. Debian's Blender has no numpy: there an array arrives as nested lists.
+`{"$bytes": BASE64}`, and numbers that JSON has no word for `{"$float": "nan"}`. Debian's Blender has no numpy: there an array arrives as nested lists.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import struct
 from collections.abc import Mapping, Sequence, Set
 from pathlib import PurePath
@@ -28,6 +29,8 @@ def encode(value: Any, depth: int = 0) -> Any:
     """The value as JSON has it. Raises `NotPlain` for what has no meaning outside Blender."""
     if depth > DEPTH_MAX:
         raise NotPlain("a result is nested too deeply, or contains itself")
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -69,6 +72,8 @@ def decode(value: Any) -> Any:
         return [decode(one) for one in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == {"$float"}:
+        return float(value["$float"])
     if value.keys() == {"$bytes"}:
         return base64.b64decode(value["$bytes"])
     if value.keys() == {"$array"}:
