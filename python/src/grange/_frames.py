@@ -80,6 +80,9 @@ class Plan:
         """Each once, in the order that was asked for."""
         self._files = expected_files(ask, self.frames)
         self._there = finished(root, self._files) if allow_skips else set[int]()
+        self._camera: dict[str, Any] = dict(ask("camera_info", {}))
+        # The frame that the scene is at says nothing of these.
+        self._camera.pop("frame", None)
         self.todo = [frame for frame in self.frames if frame not in self._there]
 
     def begin(self, teller: Teller) -> None:
@@ -98,7 +101,7 @@ class Plan:
             frame: {"transform_matrix": pose} for frame, pose in zip(untold, poses, strict=True)
         }
         frames = [{**self._files[frame], **data[frame]} for frame in self.frames]
-        return {**self._ask("camera_info", {}), "frames": frames}
+        return {**self._camera, "frames": frames}
 
 
 class Teller:

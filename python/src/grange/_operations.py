@@ -17,8 +17,8 @@ Vector = Sequence[float]
 """Three numbers: x, y, z. A numpy array will do."""
 Matrix = Sequence[Sequence[float]]
 """Rows. A numpy array will do."""
-Codec = Literal["NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB"]
-"""Compression of an OpenEXR file. Those from PXR24 on lose something."""
+Codec = Literal["NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24"]
+"""Compression of the OpenEXR files of ground truths. PXR24 alone loses something."""
 Path = str | os.PathLike[str]
 
 
@@ -44,7 +44,8 @@ class Operations(ABC):
 
     def move_keyframes(self, scale: float = 1.0, shift: float = 0.0) -> None:
         """Moves every keyframe from frame t to `scale * t + shift`: a scale of 2 is slow motion.
-        The animation's range stays as it is.
+        The animation's range, its markers and the shutter of motion blur go along; physics and
+        caches stay.
         """
         self._do("move_keyframes", {"scale": scale, "shift": shift})
 
@@ -69,14 +70,14 @@ class Operations(ABC):
         bit_depth: int | None = None,
         color_mode: Literal["BW", "RGB", "RGBA"] | None = None,
         *,
-        codec: Codec | None = None,
+        codec: str | None = None,
         quality: int | None = None,
     ) -> None:
         """Sets how pictures are stored.
 
         `file_format` is Blender's name of it, such as `PNG`, `JPEG`, `OPEN_EXR`; `bit_depth` is 8,
-        10, 12, 16 or 32 bits a channel, as far as the format has it; `codec` is for OpenEXR;
-        `quality` 0..100 is that of a JPEG or WebP.
+        10, 12, 16 or 32 bits a channel, as far as the format has it; `codec` is the
+        compression of OpenEXR and TIFF; `quality` 0..100 is that of formats that lose something.
         """
         args = given(file_format=file_format, bit_depth=bit_depth, color_mode=color_mode)
         self._do("image_settings", args | given(codec=codec, quality=quality))
@@ -163,9 +164,9 @@ class Operations(ABC):
         debug: bool = False,
         codec: Codec = "ZIP",
     ) -> None:
-        """From now on every frame comes with its optical flow, `flows/flow_000012.exr`: how many
-        pixels what is seen moves to the frame after (forward) and was moved from the frame before
-        (backward). Blender knows it only without motion blur.
+        """From now on every frame comes with its optical flow, `flows/flow_000012.exr`: how far
+        from here what is seen is in the frame after (forward) and in the frame before (backward),
+        in pixels, x to the right, y down. Blender knows it only without motion blur.
         """
         self._do("include_flows", {"direction": direction, "debug": debug, "codec": codec})
 
@@ -176,19 +177,20 @@ class Operations(ABC):
         self._do("include_diffuses", {"debug": debug, "codec": codec})
 
     def include_speculars(self, debug: bool = False, codec: Codec = "ZIP") -> None:
-        """From now on every frame comes with the colour of its glossy reflections, linear, without
-        light: `speculars/specular_000012.exr`.
+        """From now on every frame comes with the light that glossy parts of the surfaces reflect,
+        direct and indirect, times their colour, linear: `speculars/specular_000012.exr`.
         """
         self._do("include_speculars", {"debug": debug, "codec": codec})
 
     def include_points(self, debug: bool = False, codec: Codec = "ZIP") -> None:
         """From now on every frame comes with the position of what is seen, x, y, z in the world, in
-        Blender units: `points/point_000012.exr`.
+        Blender units, zero where there is nothing: `points/points_000012.exr`.
         """
         self._do("include_points", {"debug": debug, "codec": codec})
 
-    def include_composites(self, debug: bool = False, codec: Codec = "ZIP") -> None:
-        """From now on every frame comes with its picture as numbers, linear and before any view
-        transform, after the compositor: `composites/composite_000012.exr`.
+    def include_composites(self) -> None:
+        """From now on every frame comes twice: `composites/composite_000012` is the picture as the
+        scene composites it, `frames/frame_000012` what it was before that, both in the format of
+        pictures. Raises `ValueError` if the scene does not composite.
         """
-        self._do("include_composites", {"debug": debug, "codec": codec})
+        self._do("include_composites", {})

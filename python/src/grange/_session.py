@@ -44,6 +44,8 @@ class Session:
         """What tells whether a scene is the same one: its files' hash and which of them it is."""
         self.ready = False
         """Whether it has an instance."""
+        self.extended: list[str] | None = None
+        """Names of the operations that were sent to it, which it keeps; `None` before that."""
         self._numbers = itertools.count(1)
         self._over = threading.Event()
         self._why = ""

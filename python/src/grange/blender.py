@@ -53,7 +53,8 @@ class Blender(Operations):
         logger: logging.Logger = LOGGER,
         shelf: Shelf | None = None,
     ) -> None:
-        """`extensions` are Python files, modules and functions that become methods of this client.
+        """`extensions` are Python files, modules and functions that become methods of this client;
+        a function there whose first parameter is called `session` gets the session.
         `name` is what the farm lists the session as (otherwise the file's name), `priority` is as
         for jobs, `idle_s` seconds without a call end the session, `settings` are those of renders
         that the farm itself knows. `log_dir` gets what Blender printed, when the session ends.
@@ -197,13 +198,12 @@ class Blender(Operations):
 
     def animation_range(self) -> range:
         """The animation's frames."""
-        first, last, step = self.animation_range_tuple()
-        return range(first, last + 1, step)
+        return range(*self.ask("animation_range", {}))
 
     def animation_range_tuple(self) -> tuple[int, int, int]:
         """The animation's first frame, last frame, and step."""
-        first, last, step = self.ask("animation_range_tuple", {})
-        return first, last, step
+        frames = self.animation_range()
+        return frames.start, frames.stop - 1, frames.step
 
     def iter_fcurves(self) -> list[dict[str, Any]]:
         """All curves of the scene's animations, each as a dictionary."""
@@ -225,9 +225,10 @@ class Blender(Operations):
     ) -> list[Any]:
         """Sets how Cycles renders, and gives the devices that are really on.
 
-        `device` is `CPU` or a kind of GPU such as `OPTIX`; `samples` a pixel, fewer where noise
-        falls below `threshold` (0 turns that off); `bounces` of light in all; `persistent_data`
-        keeps what has been prepared between frames, which is faster and takes memory.
+        `device` is for being sure, as `cpu`, `cuda`, `optix`, …: a session has one device, and if
+        that is another one, a `RuntimeError` says so. `samples` a pixel, fewer where noise falls
+        below `threshold` (0 turns that off); `bounces` of light in all; `persistent_data` keeps
+        what has been prepared between frames, which is faster and takes memory.
         """
         args = given(device=device, samples=samples, threshold=threshold, denoise=denoise)
         more = given(bounces=bounces, persistent_data=persistent_data, seed=seed)
@@ -257,7 +258,8 @@ class Blender(Operations):
     ) -> dict[int, str]:
         """From now on every frame comes with the number of the object that is seen,
         `segmentations/segmentation_000012.exr`, 0 where there is nothing. Gives the names of
-        objects by their numbers. `ids` are numbers to give to objects, by their names.
+        objects by their numbers. With `ids`, numbers by names, only those objects have one, and
+        that one.
         """
         args = {"debug": debug, "codec": codec, **given(ids=ids)}
         return by_number(self.ask("include_segmentations", args))
@@ -398,9 +400,15 @@ class Blender(Operations):
             extension.__name__ = name
             return extension
 
-        for source in self._sources:
-            names = self.ask("extend", {"name": source.name, "source": source.text})
-            self._extended |= {name: method(name) for name in names}
+        session = self._held()
+        names = session.extended
+        if names is None:
+            names = list[str]()
+            for source in self._sources:
+                sent = {"name": source.name, "source": source.text}
+                names += session.call("extend", sent)
+            session.extended = names
+        self._extended |= {name: method(name) for name in names}
 
     def renderer(self) -> Renderer:
         """The client's side of rendering. Raises `ValueError` if there is no root folder."""

@@ -69,7 +69,7 @@ class FakeSession:
     @property
     def setup(self) -> list[str]:
         """Names of the calls that set something."""
-        quiet = {"ping", "render", "frame_files", "camera_info", "poses", "animation_range_tuple"}
+        quiet = {"ping", "render", "frame_files", "camera_info", "poses", "animation_range"}
         return [name for name, _ in self.asked if name not in quiet]
 
     @property
@@ -247,10 +247,10 @@ def pose(frame: int) -> list[list[float]]:
 
 
 DO: dict[str, Callable[[FakeSession, dict[str, Any]], Any]] = {
-    "camera_info": lambda _, __: {"w": 5, "h": 3, "fl_x": 7.0},
+    "camera_info": lambda session, _: {"w": 5, "h": 3, "fl_x": 7.0, "frame": session.frame},
     "poses": lambda _, args: [pose(frame) for frame in args["frames"]],
     "frame_files": lambda _, args: {"file_path": f"frames/frame_{args['number']}.png"},
-    "animation_range_tuple": lambda _, __: [1, 4, 1],
+    "animation_range": lambda _, __: [1, 5, 1],
     "current_frame": lambda session, _: session.frame,
     "set_current_frame": lambda session, args: setattr(session, "frame", args["frame"]),
     "extend": lambda _, args: [args["name"]],
