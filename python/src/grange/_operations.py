@@ -194,3 +194,13 @@ class Operations(ABC):
         pictures. Raises `ValueError` if the scene does not composite.
         """
         self._do("include_composites", {})
+
+    def exclude(self, kind: str) -> None:
+        """Frames come without one of these again: `depth`, `normal`, `flow`, `segmentation`,
+        `material`, `diffuse`, `specular`, `points`, `composite`.
+        """
+        self._do("exclude", {"kind": kind})
+
+    def clear_truths(self) -> None:
+        """Frames come without any ground truths again."""
+        self._do("clear_truths", {})

@@ -98,8 +98,9 @@ class Session:
                 told.add(message["name"])
                 output(message["name"], message["len"])
             elif what == "returned":
-                for warning in message["warnings"] if warned else ():
-                    warned(warning)
+                if warned:
+                    for warning in message["warnings"]:
+                        warned(warning)
                 return _values.decode(message["value"])
             elif what == "raised":
                 raise_remote(message["kind"], message["message"], message["traceback"])

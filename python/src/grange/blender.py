@@ -339,7 +339,10 @@ class Blender(Operations):
 
     def ask(self, operation: str, args: dict[str, Any]) -> Any:
         """Does an operation with arguments as they travel."""
-        return self._held().call(operation, args)
+        return self._held().call(operation, args, warned=self._warn)
+
+    def _warn(self, warning: str) -> None:
+        self._logger.warning("%s", warning)
 
     def __getattr__(self, name: str) -> Any:
         extended: dict[str, Callable[..., Any]] = self.__dict__.get("_extended", {})
@@ -350,7 +353,7 @@ class Blender(Operations):
     # Inside
 
     def _do(self, operation: str, args: dict[str, Any]) -> None:
-        self._held().call(operation, args)
+        self.ask(operation, args)
 
     def _held(self) -> Session:
         if self._closed:

@@ -184,7 +184,7 @@ class FakeFarm:
             told: list[dict[str, Any]] = []
             try:
                 value = self.perform(session, body["do"], body["args"], told)
-                told.append({"is": "returned", "value": value})
+                told.append({"is": "returned", "value": value, "warnings": []})
             except Dies as error:
                 self.end(session, str(error))
             except Exception as error:
