@@ -450,7 +450,12 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => instance.clone().prop_map(|i| Event::RenderCanceled { instance: InstanceId(i), log: "l".into() }),
         2 => instance.prop_map(gone),
         4 => number.clone().prop_map(stored),
-        1 => number.prop_map(|n| Event::NotStored { lease: lease(n), call: None, failure: None }),
+        1 => number.clone().prop_map(|n| Event::NotStored { lease: lease(n), call: None, failure: None }),
+        2 => (number.clone(), 0..2usize).prop_map(|(n, s)| session::assign_session(n, ["x", "y"][s])),
+        4 => (number.clone(), 1..9u64).prop_map(|(n, c)| session::call_of(n, c, "look")),
+        4 => (number.clone(), 1..9u64, 1..4i32).prop_map(|(n, c, f)| session::frame_of(n, c, f)),
+        1 => number.prop_map(|n| Event::SessionClosed(lease(n))),
+        4 => (1..5u32).prop_map(|i| session::gave_in(i, serde_json::Value::Null)),
     ]
 }
 

@@ -1,9 +1,10 @@
 """Arguments and results: JSON, with numpy arrays and bytes as objects of one key.
 
 An array travels as `{"$array": {"dtype": "<f4", "shape": [2, 3], "data": BASE64}}`, in C order,
-bytes as `{"$bytes": BASE64}`, numbers that JSON has no word for as `{"$float": "nan"}`. The rule for what comes back: an array is a numpy array exactly where
-the instance sent one and numpy is installed here, and nested lists where it is not; everything
-else, matrices of cameras among it, is plain lists, dictionaries, numbers and texts.
+bytes as `{"$bytes": BASE64}`, numbers that JSON has no word for as `{"$float": "nan"}`. The rule
+for what comes back: an array is a numpy array exactly where the instance sent one and numpy is
+installed here, and nested lists where it is not; everything else, matrices of cameras among it, is
+plain lists, dictionaries, numbers and texts.
 """
 
 from __future__ import annotations

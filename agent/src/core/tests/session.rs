@@ -33,7 +33,7 @@ fn one() -> Instances {
     Instances::Fixed(1.try_into().unwrap())
 }
 
-fn assign_session(number: u64, name: &str) -> Event {
+pub(super) fn assign_session(number: u64, name: &str) -> Event {
     let Event::Assigned(mut assignment) = assign(number, name, "1") else { unreachable!() };
     let TaskWork::Render(render) = assignment.work else { unreachable!() };
     assignment.work = TaskWork::Session(SessionWork { render, idle_s: 60 });
@@ -41,22 +41,35 @@ fn assign_session(number: u64, name: &str) -> Event {
 }
 
 fn call(number: u64, name: &str) -> Event {
+    call_of(1, number, name)
+}
+
+pub(super) fn call_of(session: u64, number: u64, name: &str) -> Event {
     let what = What::Operation { name: name.into(), arguments: json!({}) };
-    Event::Called { lease: lease(1), wanted: Wanted { number: CallNumber(number), what } }
+    Event::Called { lease: lease(session), wanted: Wanted { number: CallNumber(number), what } }
 }
 
 fn call_for_frame(number: u64, frame: i32) -> Event {
+    frame_of(1, number, frame)
+}
+
+pub(super) fn frame_of(of: u64, number: u64, frame: i32) -> Event {
     let Event::Assigned(assignment) = assign(1, "x", "1") else { unreachable!() };
     let TaskWork::Render(render) = assignment.work else { unreachable!() };
     let session = SessionFrame { number: frame.to_string() };
     let what = What::Frame { frame, shot: Box::new(render.shots[0].clone()), session };
-    Event::Called { lease: lease(1), wanted: Wanted { number: CallNumber(number), what } }
+    Event::Called { lease: lease(of), wanted: Wanted { number: CallNumber(number), what } }
 }
 
 fn gave(value: serde_json::Value) -> Event {
+    gave_in(1, value)
+}
+
+pub(super) fn gave_in(instance: u32, value: serde_json::Value) -> Event {
     let said = Said { value, ..Said::default() };
     let reply = Reply { said, ..Reply::default() };
-    Event::Answered { instance: InstanceId(1), answer: Box::new(Ok(reply)), log: String::new() }
+    let instance = InstanceId(instance);
+    Event::Answered { instance, answer: Box::new(Ok(reply)), log: String::new() }
 }
 
 fn stored_for(call: u64, value: serde_json::Value) -> Event {

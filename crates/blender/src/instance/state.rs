@@ -203,12 +203,12 @@ impl State {
         });
     }
 
-    async fn rendered(&mut self, answer: Answer) {
+    async fn rendered(&mut self, mut answer: Answer) {
         let id = RenderId(answer.id);
         let Some(render) = self.renders.get(&id) else { return };
         let (scratch, extras) = (render.scratch.clone(), render.extras.clone());
         let device_peak_mib = render.device_peak_mib;
-        let truths = truths::told(&answer.data, extras.as_ref());
+        let truths = truths::told(&mut answer.data, extras.as_ref());
         let looking =
             tokio::task::spawn_blocking(move || outputs::collect(&scratch, extras.as_ref()));
         let files = looking

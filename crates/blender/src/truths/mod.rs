@@ -132,13 +132,14 @@ impl Codec {
     }
 }
 
-/// The truths that a worker's answer names, none if it names none. Their names are put inside
+/// Takes the truths out of a worker's answer, none if it names none. Their names are put inside
 /// `folder`.
 pub(crate) fn told(
-    data: &serde_json::Value,
+    data: &mut serde_json::Value,
     folder: Option<&OutputName>,
 ) -> Result<Vec<Truth>, Failure> {
-    let Some(told) = data.get("truths") else { return Ok(Vec::new()) };
+    let told = data.as_object_mut().and_then(|data| data.remove("truths"));
+    let Some(told) = told else { return Ok(Vec::new()) };
     let mut truths = Vec::<Truth>::deserialize(told).map_err(|error| odd(error.to_string()))?;
     if truths.len() > TRUTHS_MAX {
         return Err(odd(format!("there are more than {TRUTHS_MAX}")));

@@ -177,13 +177,13 @@ fn passes_that_are_not_there_or_not_blenders_are_refused() {
 fn what_a_worker_tells_is_checked() {
     let one = |file: &str, debug: &str| json!({"kind": "depth", "file": file, "debug": debug, "codec": "ZIP", "layer": "L"});
     let folder = "7".parse().unwrap();
-    let told = |truths: serde_json::Value| told(&json!({"truths": truths}), Some(&folder));
+    let told = |truths: serde_json::Value| told(&mut json!({"truths": truths}), Some(&folder));
     let truths = told(json!([one("depths/d.exr", "depths/d.png")])).unwrap();
     assert_eq!(truths[0].file.as_str(), "7/depths/d.exr");
     assert_eq!(truths[0].debug.as_ref().unwrap().as_str(), "7/depths/d.png");
 
-    assert_eq!(super::told(&json!(null), None).unwrap(), []);
-    assert_eq!(super::told(&json!({"transform_matrix": []}), None).unwrap(), []);
+    assert_eq!(super::told(&mut json!(null), None).unwrap(), []);
+    assert_eq!(super::told(&mut json!({"transform_matrix": []}), None).unwrap(), []);
 
     let mut unknown = one("a.exr", "a.png");
     unknown["codec"] = json!("DWAA");
