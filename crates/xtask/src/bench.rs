@@ -7,7 +7,7 @@ use crate::setup;
 
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// dispatch, warm, return-path, scale or placement; all of them if none is named
+    /// dispatch, warm, return-path, scale, placement or python; all of them if none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Write the figures to this file, an object of name → number
@@ -20,6 +20,7 @@ impl Bench {
         let programs: Vec<&setup::Program> =
             setup::FOR_RENDERING.iter().chain(setup::FOR_BENCHMARKS).collect();
         setup::programs(&programs)?;
+        setup::python_tools()?;
         run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
         let mut bench = cargo(&[
             "run",

@@ -9,6 +9,7 @@ mod optimum;
 mod packing;
 mod placement;
 mod processes;
+mod python;
 mod return_path;
 mod scale;
 mod simulated;
@@ -34,6 +35,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("return-path", return_path::run),
     ("scale", scale::run),
     ("placement", placement::run),
+    ("python", python::run),
 ];
 
 #[derive(Parser)]
