@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use grange_blender::instance::SessionFrame;
-use grange_protocol::limits::CALLS_MAX;
+use grange_protocol::limits::{ANSWERS_MAX, CALLS_MAX};
 use grange_protocol::session::{
     Call, CallAnswer, CallNumber, FromSession, OpenSession, Raised, ToSession,
 };
@@ -119,14 +119,24 @@ impl Papers {
 
     /// The coordinator has no more calls open than it may have, so what is older was heard.
     fn forget_what_is_old(&mut self) {
-        let is_answer = |said: &FromSession| matches!(said, FromSession::Answered { .. });
-        if self.said.iter().filter(|said| is_answer(said)).count() <= 2 * CALLS_MAX {
-            return;
-        }
-        while let Some(said) = self.said.pop_front() {
-            self.first += 1;
-            if is_answer(&said) {
+        let size = |said: &FromSession| match said {
+            FromSession::Answered { answer, .. } => Some(answer.size()),
+            _ => None,
+        };
+        loop {
+            let (answers, bytes) = self
+                .said
+                .iter()
+                .filter_map(size)
+                .fold((0, 0), |(answers, bytes), size| (answers + 1, bytes + size));
+            if answers <= 2 * CALLS_MAX && (bytes <= ANSWERS_MAX || answers < 2) {
                 return;
+            }
+            while let Some(said) = self.said.pop_front() {
+                self.first += 1;
+                if size(&said).is_some() {
+                    break;
+                }
             }
         }
     }

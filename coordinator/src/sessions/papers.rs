@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use grange_protocol::file::Output;
-use grange_protocol::limits::CALLS_MAX;
+use grange_protocol::limits::{ANSWERS_MAX, CALLS_MAX};
 use grange_protocol::session::{Call, CallAnswer, CallNumber, FromSession, ToSession};
 use grange_protocol::shot::Label;
 use grange_protocol::{JobId, LeaseId};
@@ -189,11 +189,15 @@ impl Papers {
 
     /// Answers are kept for clients whose connection broke, the latest ones.
     fn forget_the_oldest(&mut self) {
-        while self.calls.len() >= 2 * CALLS_MAX {
+        while self.calls.len() >= 2 * CALLS_MAX || self.answers_size() > ANSWERS_MAX {
             let answered = self.calls.iter().find(|(_, entry)| entry.answer.is_some());
             let Some(number) = answered.map(|(number, _)| *number) else { return };
             self.calls.remove(&number);
         }
+    }
+
+    fn answers_size(&self) -> usize {
+        self.calls.values().filter_map(|entry| entry.answer.as_ref()).map(CallAnswer::size).sum()
     }
 
     /// What a listener is told of a call next, who was told of so many outputs.

@@ -36,5 +36,7 @@ pub const SESSION_IDLE_S: std::ops::RangeInclusive<u32> = 10..=86_400;
 pub const CALL_MAX: usize = 3 << 20;
 /// Calls of one session that are under way, or whose answers are kept.
 pub const CALLS_MAX: usize = 64;
+/// Answers of one session that are kept for those whose connection broke, all together.
+pub const ANSWERS_MAX: usize = 16 << 20;
 /// The name of an operation of a session.
 pub const OPERATION_MAX: usize = 128;

@@ -69,6 +69,18 @@ pub enum CallAnswer {
     Raised(Raised),
 }
 
+impl CallAnswer {
+    /// How much memory it takes, in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Returned { value, warnings } => {
+                value.len() + warnings.iter().map(String::len).sum::<usize>()
+            }
+            Self::Raised(raised) => raised.message.len() + raised.traceback.len(),
+        }
+    }
+}
+
 /// An exception, as the instance's Python tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::farm::Farm;
 use crate::support::http::Http;
+use crate::support::told::failures;
 use crate::support::{eventually, eventually_within};
+
+use super::{submission, submit};
 
 /// A session of a scene for fake Blenders.
 struct Driver<'a> {
@@ -233,4 +236,28 @@ fn nobody_who_is_gone_or_idle_keeps_an_instance() {
     assert_eq!(over["detail"], "its client was not heard of for 30 seconds");
     eventually("the instances are gone", || (instances(&farm) == 0).then_some(()));
     farm.wait_for_state(gone.id, "completed");
+}
+
+#[test]
+fn work_of_a_job_makes_room_for_a_session_and_loses_no_frame() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let http = Http::of(&farm, "submitter");
+    let job = submit(&http, &submission(&http, "frame_ms = 400", 12));
+    eventually("the job runs", || {
+        let running = farm.job(job)["job"]["progress"]["tasks"]["running"].as_u64();
+        (running >= Some(1)).then_some(())
+    });
+    let mut urgent = request(&http, "");
+    urgent["priority"] = json!(80);
+    let id = http.ask("POST", "/api/v1/sessions", &urgent).json(201)["id"].as_u64().unwrap();
+    let mut driver = Driver { http: &http, id, calls: 0 };
+    let lines = driver.lines("ping", json!({}));
+    assert_eq!(lines[0]["is"], "waiting", "{lines:?}");
+    assert_eq!(lines.last().unwrap()["is"], "returned", "{lines:?}");
+    assert_eq!(farm.job(job)["job"]["state"], "active");
+    driver.end();
+    let detail = farm.wait_for_state(job, "completed");
+    assert_eq!(failures(&detail), [""; 0]);
+    let logs = farm.grange(&["logs", &job.to_string(), "--json"]).json_lines();
+    assert_eq!(logs.len(), 2, "its scene was opened before the session, and once after it");
 }
