@@ -58,8 +58,8 @@ impl Delivery {
         }
     }
 
-    /// Commits all files of a frame and removes them. Returns what was committed. The picture itself goes
-    /// last: whoever sees it can rely on the rest.
+    /// Commits all files of a frame and removes them. Returns what was committed. The picture itself
+    /// goes last: whoever sees it can rely on the rest.
     pub(crate) async fn deliver(
         &self,
         assignment: &Assignment,

@@ -8,7 +8,9 @@ mod tokens;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width, presets};
 use grange_protocol::Millis;
 use grange_protocol::agent::DeviceKind;
-use grange_protocol::view::{FailureView, FarmView, JobDetail, JobView, LogView, TaskView};
+use grange_protocol::view::{
+    FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
+};
 use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
@@ -60,7 +62,7 @@ pub(crate) fn jobs(jobs: &[JobView]) {
             Cell::new(job.state),
             right(job.priority),
             right(percent(progress.fraction)),
-            right(format!("{}/{}", progress.frames_done, progress.frames_total)),
+            right(frames(progress).unwrap_or_else(|| "-".into())),
             right(rate(progress.frames_per_minute)),
             right(left(progress.seconds_left)),
             Cell::new(&job.submitter),
@@ -174,13 +176,19 @@ pub(crate) fn farm(farm: &FarmView) -> String {
     )
 }
 
+/// Frames done of all; `None` for a job that has none beforehand, such as a session.
+fn frames(progress: &JobProgress) -> Option<String> {
+    (progress.frames_total > 0)
+        .then(|| format!("{}/{}", progress.frames_done, progress.frames_total))
+}
+
 /// One line on how far a job is.
 pub(crate) fn summary(job: &JobView) -> String {
     let progress = &job.progress;
-    let mut parts = vec![
-        format!("{}/{} frames", progress.frames_done, progress.frames_total),
-        percent(progress.fraction),
-    ];
+    let mut parts = vec![match frames(progress) {
+        Some(frames) => format!("{frames} frames · {}", percent(progress.fraction)),
+        None => job.kind.to_string(),
+    }];
     if progress.tasks.failed > 0 {
         parts.push(format!("{} failed", progress.tasks.failed));
     }
