@@ -267,7 +267,12 @@ impl Farm {
             tasks,
             frames_total: total,
             frames_done: job.frames_done,
-            fraction: if ended || total == 0 { 1.0 } else { (done / total as f64).min(1.0) as f32 },
+            fraction: match total {
+                _ if ended => 1.0,
+                // Nobody knows how far a session is.
+                0 => 0.0,
+                total => (done / total as f64).min(1.0) as f32,
+            },
             frames_per_minute,
             seconds_left: if job.phase.is_final() {
                 None

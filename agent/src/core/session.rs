@@ -56,6 +56,7 @@ impl Core {
         attempt.began.get_or_insert(self.now);
         attempt.waits_for_memory_since = None;
         let task = attempt.assignment.task;
+        self.let_others_beside(id, lease);
         let device = self
             .devices
             .get(usize::from(device))
@@ -65,6 +66,23 @@ impl Core {
         let open = OpenSession { lease, task, blender, device };
         self.command(Command::OpenSession(Box::new(open)));
         self.serve(lease);
+    }
+
+    /// What nobody has measured keeps the whole device until its first frame is done. In a session
+    /// that may never come, so with its scene open it makes do with half.
+    fn let_others_beside(&mut self, id: InstanceId, lease: LeaseId) {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        let assignment = attempt.assignment.clone();
+        if self.expected_of(id, &assignment).is_some() {
+            return;
+        }
+        let Some(device) = self.devices.get(usize::from(assignment.device)) else { return };
+        let half_mib = u32::try_from(device.capacity_mib() / 2).unwrap_or(u32::MAX);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            let reserved = &mut instance.reserved;
+            reserved.device_mib = reserved.device_mib.min(half_mib);
+            reserved.ram_mib = reserved.ram_mib.min(half_mib.max(reserved.device_mib));
+        }
     }
 
     pub(super) fn called(&mut self, lease: LeaseId, wanted: Wanted) {

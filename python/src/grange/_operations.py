@@ -44,7 +44,7 @@ class Operations(ABC):
 
     def move_keyframes(self, scale: float = 1.0, shift: float = 0.0) -> None:
         """Moves every keyframe from frame t to `scale * t + shift`: a scale of 2 is slow motion.
-        The animation's range, its markers and the shutter of motion blur go along; physics and
+        The animation's range and its markers go along; the shutter of motion blur, physics and
         caches stay.
         """
         self._do("move_keyframes", {"scale": scale, "shift": shift})

@@ -111,9 +111,14 @@ class Blender(Operations):
         if log_dir:
             session.farewell = lambda: _logs.save(session, name, log_dir)
         self._adopt(session)
-        session.wait(lambda news: self._logger.info("session %d waits: %s", session.id, news))
-        self._logger.info("session %d has its instance", session.id)
-        self._extend()
+        try:
+            session.wait(lambda news: self._logger.info("session %d waits: %s", session.id, news))
+            self._logger.info("session %d has its instance", session.id)
+            self._extend()
+        except BaseException:
+            # Nobody would end what nobody got.
+            self._release(keep=False)
+            raise
 
     def reset(self) -> None:
         """Opens the scene as it was saved: everything that was set is gone, ground truths too.

@@ -80,19 +80,28 @@ class Farm:
         *,
         log_dir: StrPath | None = None,
         extensions: Iterable[Extension] = (),
+        name: str | None = None,
         priority: int | None = None,
         idle_s: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Blender:
         """A Blender instance, which begins when it is given a scene.
 
         What Blender prints goes to `log_dir`; `extensions` are Python files, modules and functions
-        that become its methods; `priority` is that of a job, 0 to 100; the farm ends the instance
-        if nothing is asked of it for `idle_s` seconds.
+        that become its methods; `name` is what the farm lists it as; `priority` is that of a job,
+        0 to 100; the farm ends the instance if nothing is asked of it for `idle_s` seconds.
+        `settings` are those of renders as the HTTP API has them, such as `{"device": "cuda"}`.
         """
         from .blender import Blender
 
         return Blender(
-            self, log_dir=_path(log_dir), extensions=extensions, priority=priority, idle_s=idle_s
+            self,
+            log_dir=_path(log_dir),
+            extensions=extensions,
+            name=name,
+            priority=priority,
+            idle_s=idle_s,
+            settings=settings,
         )
 
     def instances(
@@ -101,8 +110,10 @@ class Farm:
         *,
         log_dir: StrPath | None = None,
         extensions: Iterable[Extension] = (),
+        name: str | None = None,
         priority: int | None = None,
         idle_s: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Instances:
         """Several instances of one scene that share out its frames; otherwise as `instance`."""
         from .instances import Instances
@@ -112,29 +123,39 @@ class Farm:
             count,
             log_dir=_path(log_dir),
             extensions=extensions,
+            name=name,
             priority=priority,
             idle_s=idle_s,
+            settings=settings,
         )
 
     def pool(
         self,
         limit: int | None = None,
         *,
+        reruns: int = 3,
         log_dir: StrPath | None = None,
         extensions: Iterable[Extension] = (),
+        name: str | None = None,
         priority: int | None = None,
         idle_s: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> Pool:
-        """Instances for functions that each want one; as many as there is room, or `limit`."""
+        """Instances for functions that each want one; as many as there is room, or `limit`. A call
+        whose instance is lost is made again, `reruns` times at most; the rest as for `instance`.
+        """
         from .pool import Pool
 
         return Pool(
             self,
             limit,
+            reruns=reruns,
             log_dir=_path(log_dir),
             extensions=extensions,
+            name=name,
             priority=priority,
             idle_s=idle_s,
+            settings=settings,
         )
 
     def submit(

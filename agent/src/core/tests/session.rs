@@ -189,13 +189,25 @@ fn work_makes_room_for_a_session_when_its_frame_is_done() {
 }
 
 #[test]
+fn a_session_that_renders_nothing_leaves_half_of_the_device() {
+    let mut story = Story::session(Instances::Auto);
+    assert_eq!(story.after(assign_session(2, "y")), ["prepare y"]);
+    assert_eq!(story.after(Event::SceneReady(scene("y"))), ["start 2 for y"]);
+    story.after(up(2));
+    story.after(opened(2));
+    assert_eq!(story.after(assign_session(3, "x")), NOTHING);
+    assert_eq!(story.wait(60_000), NOTHING);
+}
+
+#[test]
 fn sessions_run_side_by_side_where_memory_is_known_to_allow_it() {
     let mut story = Story::session(Instances::Auto);
     story.after(call_for_frame(1, 7));
-    assert_eq!(story.after(assign_session(2, "x")), NOTHING);
+    assert_eq!(story.after(assign_session(2, "x")), ["start 2 for x"]);
+    assert_eq!(story.after(assign_session(3, "x")), NOTHING);
     let mut frame = rendered(1, 7);
     if let Event::Rendered { frame, .. } = &mut frame {
         (frame.device_peak_mib, frame.peak_mib, frame.pixels) = (Some(1_000), 1_000, 100);
     }
-    assert_eq!(story.after(frame), ["store 1 file of task 1", "start 2 for x"]);
+    assert_eq!(story.after(frame), ["store 1 file of task 1", "start 3 for x"]);
 }

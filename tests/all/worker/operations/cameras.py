@@ -247,7 +247,11 @@ def keyframes_of_poses_come_back():
     assert near(call("camera_extrinsics"), poses[2])
     assert near(call("poses", [0, 57, 6]), [poses[0], poses[19], poses[2]])
     assert bpy.context.scene.frame_current == 6 and call("current_frame") == 6
+    # Whoever keys a path knows that it is one.
     call("position_camera", location=[0, 0, 0])
+    assert farm.session.warnings == [], farm.session.warnings
+    farm.session.keyed.clear()
+    call("position_camera", location=[0, 0, 1])
     assert "is animated" in farm.session.warnings[0], farm.session.warnings
 
 

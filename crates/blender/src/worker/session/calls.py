@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
+import os
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from worker.link import Link, clip
@@ -30,7 +33,8 @@ def call(link: Link, session: Session | None, order: dict[str, Any]) -> None:
         session.warnings.clear()
         if order.get("device"):
             session.given = (order["device"], order.get("device_pci"))
-        result = perform(session, order["op"], values.decode(order["args"]))
+        with scratch_of(session, order["op"]):
+            result = perform(session, order["op"], values.decode(order["args"]))
         answer = {
             "id": number,
             "value": values.encode(result),
@@ -50,6 +54,20 @@ def call(link: Link, session: Session | None, order: dict[str, Any]) -> None:
             message=clip(str(error)),
             traceback=trace.encode("utf-8", "replace").decode("utf-8"),
         )
+
+
+@contextlib.contextmanager
+def scratch_of(session: Session, name: str) -> Iterator[None]:
+    """Lets an extension write into the call's directory; what is empty afterwards goes."""
+    if name not in session.extensions:
+        yield
+        return
+    os.makedirs(session.scratch, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(session.scratch)
 
 
 def perform(session: Session, name: str, args: dict[str, Any]) -> Any:

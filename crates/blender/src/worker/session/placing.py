@@ -111,6 +111,7 @@ def set_camera_keyframe(session: Session, frame: int, matrix: Any = None) -> Non
     for path in paths:
         if not camera.keyframe_insert(data_path=path, frame=frame):
             raise RuntimeError(f"Blender inserts no keyframe of `{path}` of `{camera.name}`")
+    session.keyed.add(camera.name)
     # A new keyframe lets the animation move the camera to where the current frame has it.
     bpy.context.view_layer.update()
     for path, value in before:
@@ -186,7 +187,7 @@ def stay_bound(session: Session, animation: bool = True) -> None:
             f"constraints of camera `{camera.name}` move it from where it is put "
             f"({', '.join(binding)}): call unbind_camera first"
         )
-    if animation and moves(camera):
+    if animation and moves(camera) and camera.name not in session.keyed:
         session.warn(
             f"camera `{camera.name}` is animated, and the next frame moves it to where its "
             "animation has it: call unbind_camera first, or set keyframes"

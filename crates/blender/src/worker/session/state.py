@@ -52,6 +52,8 @@ class Session:
     """How Cycles is to use it, if a call has chosen: an NVIDIA GPU by CUDA or by OptiX."""
     persistent_data: bool | None = None
     """Whether Cycles keeps its data between frames, if a call has chosen."""
+    keyed: set[str] = field(default_factory=set)
+    """Names of cameras that the session itself animates."""
     warnings: list[str] = field(default_factory=list)
     """Of the call under way, for people."""
 

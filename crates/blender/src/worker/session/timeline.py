@@ -99,8 +99,8 @@ def set_animation_range(
 def move_keyframes(session: Session, scale: float = 1.0, shift: float = 0.0) -> None:
     """Moves all keyframes of all actions from frame `f` to `f * scale + shift`, with their handles,
     and the scene's markers. The scene's range is scaled as one that ends before its last frame's
-    end: 0 to 99, scaled by 5, becomes 0 to 499. The shutter of motion blur, in frames, is divided
-    by `scale`.
+    end: 0 to 99, scaled by 5, becomes 0 to 499. The shutter of motion blur stays: it is a part of a
+    frame, however much time that is.
 
     Physics, caches, sequences of images, drivers and strips of the NLA stay. A `ValueError` if
     something would leave Blender's frames; then nothing was changed.
@@ -123,8 +123,6 @@ def move_keyframes(session: Session, scale: float = 1.0, shift: float = 0.0) -> 
     for marker in scene.timeline_markers:
         marker.frame = round(marker.frame * scale + shift)
     set_range(scene, first, last)
-    for owner in blurring(scene):
-        owner.motion_blur_shutter /= scale
     warn_of_rest(session)
     evaluate_anew(scene)
 
