@@ -1,7 +1,8 @@
 //! The coordinator: the shell around the scheduler's pure core.
 //!
-//! One loop owns the core and the journal ([`farm`]); every connection is a session of its own
-//! ([`session`]) that talks to the loop by messages; the HTTP API ([`http`]) says the same in JSON.
+//! One loop owns the core and the journal ([`farm`]); every connection ([`connection`]) talks to it
+//! by messages; the HTTP API ([`http`]) says the same in JSON. Instances that people drive have their
+//! calls in [`sessions`].
 //! Decisions are the scheduler's, SQL is the journal's, bytes on the wire are the transport's.
 //!
 //! ```no_run
@@ -13,13 +14,13 @@
 //! ```
 
 pub mod config;
+mod connection;
 pub mod daemon;
 mod farm;
 mod http;
 mod journal;
 mod rate;
 mod server;
-mod session;
 mod sessions;
 mod views;
 mod watching;

@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::{Config, host_name};
+use crate::connection::{self, Shared};
 use crate::farm::{Farm, FarmHandle};
 use crate::http::{Serving, Web};
 use crate::journal::{Journal, Sqlite};
-use crate::session::{self, Shared};
 use crate::sessions::Sessions;
 
 /// Transfers that are under way at once.
@@ -120,7 +120,7 @@ impl Server {
 
 async fn accept(shared: Arc<Shared>, listener: Listener) {
     while let Some(knock) = listener.knock().await {
-        tokio::spawn(session::serve(shared.clone(), knock));
+        tokio::spawn(connection::serve(shared.clone(), knock));
     }
 }
 

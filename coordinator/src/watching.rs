@@ -10,8 +10,8 @@ use grange_protocol::{JobId, Refusal};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use crate::connection::{Shared, stopping, unknown_job};
 use crate::farm::Farm;
-use crate::session::{Shared, stopping, unknown_job};
 
 type Events = broadcast::Receiver<Arc<WatchEvent>>;
 

@@ -13,7 +13,7 @@ use super::gate::Caller;
 use super::openapi::Problems;
 use super::page::{self, Page, Part};
 use super::{Api, Problem};
-use crate::session::{calls, unknown_job};
+use crate::connection::{calls, unknown_job};
 
 /// The jobs, the latest first
 #[utoipa::path(

@@ -1,8 +1,8 @@
 //! The HTTP API: the farm as JSON over HTTPS, for whatever does not speak QUIC.
 //!
 //! Owns routes, tokens in headers, problems as [RFC 9457] has them, and what a request may cost.
-//! Never decides: what it asks of the farm are the same questions as those of a QUIC session
-//! ([`crate::session::calls`]), and events come from the same [`crate::watching`].
+//! Never decides: what it asks of the farm are the same questions as those of a QUIC connection
+//! ([`crate::connection::calls`]), and events come from the same [`crate::watching`].
 //!
 //! Every request but the one for the CA's certificate shows a bearer token, checked before anything
 //! else is read ([`gate`]). Bodies are limited by kind of request, files pass through in pieces and
@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::session::{Shared, calls};
+use crate::connection::{Shared, calls};
 use gate::Caller;
 use problem::Problem;
 
@@ -75,7 +75,7 @@ impl Api {
         }
     }
 
-    /// Asks what a QUIC session would ask, as the token's owner.
+    /// Asks what a QUIC connection would ask, as the token's owner.
     async fn call<T>(
         &self,
         caller: &Caller,

@@ -6,8 +6,8 @@ use grange_protocol::{Refusal, RefusalCode};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use crate::connection::stopping;
 use crate::farm::Stopped;
-use crate::session::stopping;
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::HttpListen;
-use crate::session::Shared;
+use crate::connection::Shared;
 
 /// Connections at once, more than there are watchers; further ones wait to be accepted.
 const CONNECTIONS: usize = 1_024;

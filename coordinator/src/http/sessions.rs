@@ -25,7 +25,7 @@ use super::gate::Caller;
 use super::openapi::Problems;
 use super::page::Page;
 use super::{Api, Problem};
-use crate::session::{calls, forbidden};
+use crate::connection::{calls, forbidden};
 use crate::sessions::{Line, Listening, Session, SessionView, Terms};
 
 /// After so long without news of a call an empty line is sent.

@@ -11,7 +11,7 @@ use super::extract::Told;
 use super::gate::Caller;
 use super::openapi::Problems;
 use super::{Api, Problem, jobs};
-use crate::session::calls;
+use crate::connection::calls;
 
 const KEY: &str = "idempotency-key";
 const KEY_MAX: usize = 255;

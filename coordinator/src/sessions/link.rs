@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::papers::Ready;
 use super::{Session, Terms, cancel};
-use crate::session::Shared;
+use crate::connection::Shared;
 
 static LAST_STREAM: AtomicU64 = AtomicU64::new(0);
 

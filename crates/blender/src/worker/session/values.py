@@ -1,8 +1,8 @@
 """Arguments and results: JSON, with numpy arrays and bytes as objects of one key.
 
 An array is `{"$array": {"dtype": "<f4", "shape": [2, 3], "data": BASE64}}`, in C order; bytes are
-`{"$bytes": BASE64}`, and numbers that JSON has no word for `{"$float": "nan"}`. Debian's Blender has
-no numpy: there an array arrives as nested lists.
+`{"$bytes": BASE64}`, and numbers that JSON has no word for `{"$float": "nan"}`. Debian's Blender
+has no numpy: there an array arrives as nested lists.
 """
 
 from __future__ import annotations
