@@ -11,6 +11,7 @@ use grange_protocol::footprint::*;
 use grange_protocol::job::*;
 use grange_protocol::kinds::*;
 use grange_protocol::manifest::ManifestEntry;
+use grange_protocol::session::*;
 use grange_protocol::stream::Open;
 use grange_protocol::view::*;
 use grange_protocol::*;
@@ -292,6 +293,33 @@ fn files() {
     }
     let entry = ManifestEntry { path: text("/p/a.blend"), blob: hash(), len: 1000 };
     golden.pin("manifest", Manifest::new(vec![entry]).unwrap());
+    insta::assert_snapshot!(golden.0);
+}
+
+#[test]
+fn sessions() {
+    let mut golden = Golden::default();
+    let (lease, task, call) = (lease(), task(), CallNumber(300));
+    let (blender, device) = ("4.2.23 LTS".into(), text("RTX"));
+    golden.pin("open", Open::Session(OpenSession { lease, task, blender, device }));
+    let (operation, arguments) = ("ping".into(), b"{}".to_vec());
+    golden.pin("call", ToSession::Call(Call { number: call, operation, arguments }));
+    golden.pin("close", ToSession::Close);
+    let (fraction, sample, samples) = (0.5, 8, 16);
+    golden.pin("progress", FromSession::Progress { call, fraction, sample, samples });
+    golden.pin("stored", FromSession::Stored { call, output: output() });
+    let returned =
+        CallAnswer::Returned { value: b"null".to_vec(), warnings: vec!["careful".into()] };
+    golden.pin("returned", FromSession::Answered { call, answer: returned });
+    let raised = CallAnswer::Raised(Raised::new("ValueError", "no"));
+    golden.pin("raised", FromSession::Answered { call, answer: raised });
+    golden.pin("ended", FromSession::Ended { reason: "it crashed".into() });
+    let work = SessionWork { render: render(), idle_s: 1_800 };
+    golden.pin("work", Work::Session(work.clone()));
+    golden.pin("task", TaskWork::Session(work));
+    let (blend, needs, settings) = (text("/p/a.blend"), needs(), settings());
+    golden.pin("kind", JobKind::Session(Session { blend, needs, settings, idle_s: 60 }));
+    golden.pin("stage", Stage::Serving);
     insta::assert_snapshot!(golden.0);
 }
 
