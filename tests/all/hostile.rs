@@ -1,11 +1,16 @@
 //! An agent that a stranger has taken over: what it sends is refused, and harms nothing.
 
+use std::time::Duration;
+
 use grange_protocol::file::PutOutput;
+use grange_protocol::session::{OpenSession, ToSession};
+use grange_protocol::stream::Open;
 use grange_protocol::{LeaseId, TaskRef};
 use grange_tests::puppet::{Puppet, small_output, submit_noop};
 use grange_transport::{StreamError, exchange};
 
 use crate::support::farm::Farm;
+use crate::support::http::Http;
 use crate::support::pictures::names;
 
 const BYTES: &[u8] = b"not a picture at all";
@@ -77,4 +82,25 @@ async fn only_the_holder_of_a_lease_commits_and_only_what_it_announced() {
     let good = put(lease, task);
     exchange::put_output(&holder.connection, good, std::io::Cursor::new(BYTES)).await.unwrap();
     assert_eq!(outputs(&client, task).await, ["0001.png"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_serves_a_session_that_is_none_or_anothers() {
+    let farm = Farm::new();
+    let client = farm.client().await;
+    let mut holder = Puppet::join(&client).await.unwrap();
+    let other = Puppet::join(&client).await.unwrap();
+    submit_noop(&client, 1).await.unwrap();
+    let (lease, task) = holder.assigned().await.unwrap();
+    let stale = LeaseId { number: lease.number + 1, ..lease };
+    for (agent, lease) in [(&holder, lease), (&other, lease), (&holder, stale)] {
+        let (blender, device) = ("4.2.0".into(), "cpu".parse().unwrap());
+        let open = Open::Session(OpenSession { lease, task, blender, device });
+        let (_sender, mut calls) =
+            exchange::listen::<ToSession>(&agent.connection, &open).await.unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(30), calls.recv()).await;
+        assert!(!matches!(told.expect("the stream ends"), Ok(Some(_))), "it was believed");
+    }
+    let sessions = Http::of(&farm, "submitter").get("/api/v1/sessions").json(200);
+    assert_eq!(sessions["items"], serde_json::json!([]));
 }
