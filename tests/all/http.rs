@@ -3,6 +3,7 @@
 mod conformance;
 mod files;
 mod jobs;
+mod numbers;
 mod scenes;
 mod sessions;
 mod trust;

@@ -10,7 +10,7 @@ use super::gate::Caller;
 use super::openapi::Problems;
 use super::{Api, Problem};
 
-/// The one thing that is told without a token: whom to trust.
+/// Told without a token: whom to trust.
 pub(super) const CA_PATH: &str = "/api/v1/ca.pem";
 
 /// The certificate of the farm's authority

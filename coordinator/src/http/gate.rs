@@ -13,11 +13,14 @@ use grange_protocol::shot::Label;
 use grange_scheduler::TokenHash;
 use tokio::time::timeout;
 
-use super::{Api, Problem, farm};
+use super::{Api, Problem, farm, health};
 
 /// How long an answer may take that is not a file, in seconds.
 pub(super) const PATIENCE_S: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(PATIENCE_S);
+
+/// What is told without a token: whom to trust, and whether there is anybody.
+const FREE_PATHS: [&str; 3] = [farm::CA_PATH, health::ALIVE_PATH, health::READY_PATH];
 
 /// Bytes that are read although they are not wanted.
 const WASTE_MAX: u64 = 64 << 20;
@@ -37,7 +40,7 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
         )
         .into_response();
     };
-    if request.uri().path() != farm::CA_PATH {
+    if !FREE_PATHS.contains(&request.uri().path()) {
         // The farm answers nobody while its disk is full.
         match timeout(PATIENCE, identify(&api, request.headers())).await {
             Ok(Ok(caller)) => drop(request.extensions_mut().insert(caller)),

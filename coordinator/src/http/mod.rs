@@ -4,8 +4,8 @@
 //! Never decides: what it asks of the farm are the same questions as those of a QUIC connection
 //! ([`crate::connection::calls`]), and events come from the same [`crate::watching`].
 //!
-//! Every request but the one for the CA's certificate shows a bearer token, checked before anything
-//! else is read ([`gate`]). Bodies are limited by kind of request, files pass through in pieces and
+//! Every request but those for the CA's certificate and for signs of life shows a bearer token, which
+//! is checked before anything else is read ([`gate`]). Bodies are limited by kind of request, files pass through in pieces and
 //! never lie in memory ([`blobs`], [`download`]), and whoever is too slow holds up nobody else.
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
@@ -17,7 +17,9 @@ mod events;
 mod extract;
 mod farm;
 mod gate;
+mod health;
 mod jobs;
+mod metrics;
 mod openapi;
 mod outputs;
 mod page;
@@ -95,6 +97,9 @@ fn router(shared: Arc<Shared>) -> Router {
     let (quick, mut document) = OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(farm::farm))
         .routes(routes!(farm::ca))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(farm::agents))
         .routes(routes!(farm::footprints))
         .routes(routes!(farm::decisions))

@@ -1,6 +1,7 @@
 //! What is known of one session at one moment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
 use grange_protocol::file::Output;
@@ -111,6 +112,16 @@ pub(crate) enum SessionState {
     Waiting,
     Ready,
     Ended,
+}
+
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Ended => "ended",
+        })
+    }
 }
 
 /// A session as people see it.

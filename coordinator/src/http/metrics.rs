@@ -1,0 +1,225 @@
+//! The farm in numbers, as Prometheus reads them.
+//!
+//! Made anew from what people see ([`crate::views`]) whenever somebody asks: nothing is counted
+//! here, so nothing can be counted wrongly. Names follow Prometheus' conventions: base units, the
+//! unit last, `_total` for what only rises while jobs are remembered.
+
+use std::fmt;
+
+use axum::extract::State;
+use axum::http::{HeaderName, header};
+use grange_protocol::agent::DeviceInfo;
+use grange_protocol::footprint::DeviceState;
+use grange_protocol::view::{AgentView, FarmView, JobView, TaskCounts};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::openapi::Problems;
+use super::{Api, Problem};
+use crate::farm::Farm;
+use crate::sessions::SessionView;
+
+/// OpenMetrics, which Prometheus asks for first.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// Of one value: its label's names and what they say.
+type Labels = Vec<(&'static str, String)>;
+type Values = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// The farm in numbers, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "farm",
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        Problems,
+    ),
+)]
+pub(super) async fn metrics(
+    State(api): State<Api>,
+) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+    let sessions: Vec<SessionView> =
+        api.shared.sessions.all().iter().map(|session| session.view()).collect();
+    let seen = api.shared.farm.look(Seen::of).await?;
+    let mut text = String::new();
+    let written = encode(&mut text, &seen.registry(&sessions));
+    written.map_err(|fmt::Error| Problem::unexpected())?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}
+
+/// All that is told of, of one moment.
+struct Seen {
+    farm: FarmView,
+    jobs: Vec<JobView>,
+    agents: Vec<AgentView>,
+    out_of_memory: u64,
+}
+
+impl Seen {
+    fn of(farm: &mut Farm) -> Self {
+        let footprints = farm.footprint_views();
+        Self {
+            farm: farm.farm_view(),
+            jobs: farm.job_views(),
+            agents: farm.agent_views(),
+            out_of_memory: footprints.iter().map(|one| u64::from(one.out_of_memory)).sum(),
+        }
+    }
+
+    fn registry(&self, sessions: &[SessionView]) -> Registry {
+        let mut book = Book(Registry::with_prefix("grange"));
+        book.of_farm(&self.farm);
+        book.of_jobs(&self.jobs);
+        book.count("sessions", "Sessions", sessions.iter().map(|one| one.state.to_string()));
+        let help = "Renders that ran out of memory";
+        book.risen("out_of_memory", help, None, self.out_of_memory);
+        book.count("agents", "Agents", self.agents.iter().map(|one| one.state.to_string()));
+        book.of_hosts(&self.agents);
+        book.of_devices(&self.agents);
+        book.0
+    }
+}
+
+/// Writes families down.
+struct Book(Registry);
+
+impl Book {
+    fn family(&mut self, name: &str, help: &str, unit: Option<Unit>) -> Values {
+        let values = Values::default();
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, values.clone()),
+            None => self.0.register(name, help, values.clone()),
+        }
+        values
+    }
+
+    fn one(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, None).get_or_create(&Labels::new()).set(value);
+    }
+
+    /// What only rises, but for jobs that are forgotten.
+    fn risen(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, help, unit, counter),
+            None => self.0.register(name, help, counter),
+        }
+    }
+
+    /// How many there are of each state.
+    fn count(&mut self, name: &str, help: &str, states: impl Iterator<Item = String>) {
+        let values = self.family(name, help, None);
+        for state in states {
+            values.get_or_create(&vec![("state", state)]).inc();
+        }
+    }
+
+    fn of_farm(&mut self, farm: &FarmView) {
+        let about = vec![("farm", farm.farm.to_string()), ("version", farm.software.clone())];
+        self.family("build_info", "What runs, always 1", None).get_or_create(&about).set(1.0);
+        self.one("epoch", "Starts of the coordinator", farm.epoch.0 as f64);
+        let help = "Frames that the farm renders in a minute";
+        self.one("frames_per_minute", help, farm.frames_per_minute.into());
+        let help = "To the end of all open jobs at that rate; not there while nobody knows";
+        let left = self.family("left", help, Some(Unit::Seconds));
+        if let Some(seconds) = farm.seconds_left {
+            left.get_or_create(&Labels::new()).set(seconds.into());
+        }
+    }
+
+    fn of_jobs(&mut self, jobs: &[JobView]) {
+        self.count("jobs", "Jobs", jobs.iter().map(|job| job.state.to_string()));
+        let tasks = self.family("tasks", "Tasks of all jobs that are remembered", None);
+        for job in jobs {
+            let TaskCounts { waiting, ready, running, completed, failed, canceled, total: _ } =
+                job.progress.tasks;
+            let by_state = [
+                ("waiting", waiting),
+                ("ready", ready),
+                ("running", running),
+                ("completed", completed),
+                ("failed", failed),
+                ("canceled", canceled),
+            ];
+            for (state, count) in by_state {
+                tasks.get_or_create(&vec![("state", state.into())]).inc_by(count as f64);
+            }
+        }
+        let sum = |figure: fn(&JobView) -> u64| jobs.iter().map(figure).sum::<u64>();
+        let frames = sum(|job| job.progress.frames_done);
+        self.risen("frames_completed", "Frames of jobs that are remembered", None, frames);
+        let outputs = sum(|job| job.progress.outputs);
+        self.risen("outputs", "Files that these jobs have committed", None, outputs);
+        let bytes = sum(|job| job.progress.output_bytes);
+        self.risen("outputs", "Of these files together", Some(Unit::Bytes), bytes);
+    }
+
+    fn of_hosts(&mut self, agents: &[AgentView]) {
+        let cpu =
+            self.family("host_cpu", "Of a host's cores, in use", Some(Unit::Other("ratio".into())));
+        let help = "RAM that a host has left";
+        let memory = self.family("host_memory_available", help, Some(Unit::Bytes));
+        let tasks = self.family("agent_tasks", "Tasks that an agent holds", None);
+        for agent in agents {
+            let labels = vec![("agent", agent.name.to_string())];
+            cpu.get_or_create(&labels).set(f64::from(agent.load.cpu_percent) / 100.0);
+            let available = agent.load.memory_available_mib as f64 * MIB;
+            memory.get_or_create(&labels).set(available);
+            tasks.get_or_create(&labels).set(agent.tasks.into());
+        }
+    }
+
+    fn of_devices(&mut self, agents: &[AgentView]) {
+        let help = "Of a device: `total`, `used` by everybody, by `others`, and `reserved`";
+        let memory = self.family("device_memory", help, Some(Unit::Bytes));
+        let instances = self.family("device_instances", "Blenders that live on it", None);
+        let slots = self.family("device_slots", "Blenders that it runs at once for now", None);
+        let lost = self.family("device_lost", "1 while nothing can render on it", None);
+        let help = "Of its computing units, in use";
+        let busy = self.family("device_utilisation", help, Some(Unit::Other("ratio".into())));
+        let heat = self.family("device_temperature", "How hot it is", Some(Unit::Celsius));
+        let watts = self.family("device_power", "What it draws", Some(Unit::Other("watts".into())));
+        for (agent, device, state) in devices(agents) {
+            let labels: Labels = vec![
+                ("agent", agent.name.to_string()),
+                ("device", device.id.to_string()),
+                ("name", device.name.to_string()),
+            ];
+            let uses = [
+                ("total", state.total_mib),
+                ("used", state.used_mib),
+                ("others", state.others_mib),
+                ("reserved", state.reserved_mib),
+            ];
+            for (what, mib) in uses {
+                let labels = [labels.clone(), vec![("use", what.into())]].concat();
+                memory.get_or_create(&labels).set(mib as f64 * MIB);
+            }
+            instances.get_or_create(&labels).set(state.instances.into());
+            slots.get_or_create(&labels).set(state.slots.into());
+            lost.get_or_create(&labels).set(if state.problem.is_some() { 1.0 } else { 0.0 });
+            if let Some(percent) = state.utilisation_percent {
+                busy.get_or_create(&labels).set(f64::from(percent) / 100.0);
+            }
+            if let Some(celsius) = state.temperature_c {
+                heat.get_or_create(&labels).set(celsius.into());
+            }
+            if let Some(power) = state.power_w {
+                watts.get_or_create(&labels).set(power.into());
+            }
+        }
+    }
+}
+
+/// Devices that have told how they are.
+fn devices(agents: &[AgentView]) -> impl Iterator<Item = (&AgentView, &DeviceInfo, &DeviceState)> {
+    agents.iter().flat_map(|agent| {
+        let told = agent.devices.iter().zip(&agent.device_states);
+        told.map(move |(device, state)| (agent, device, state))
+    })
+}
