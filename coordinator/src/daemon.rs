@@ -7,7 +7,8 @@ use clap::Parser;
 use grange_daemon::signals::StopSignals;
 use grange_daemon::{logging, notify};
 
-use crate::config::Settings;
+use crate::backup;
+use crate::config::{Config, Settings};
 use crate::server::Server;
 
 #[derive(Debug, Parser)]
@@ -18,11 +19,51 @@ pub struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(subcommand)]
+    errand: Option<Errand>,
 }
 
-/// Runs until it is told to stop.
+/// What it does instead of serving a farm.
+#[derive(Debug, clap::Subcommand)]
+enum Errand {
+    /// Copy journal, keys and files to a directory, while the coordinator runs or not. Into the same
+    /// directory again it copies what is new
+    Backup {
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Make a state directory of a backup, which then is a coordinator's like any other. The one that
+    /// it was taken from must not run any more
+    Restore {
+        #[arg(value_name = "DIR")]
+        from: PathBuf,
+    },
+}
+
+/// Runs until it is told to stop, or has done its errand.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.settings.resolve(args.config.as_deref())?;
+    match args.errand {
+        None => serve(config).await,
+        Some(errand) => errand.run(&config).await,
+    }
+}
+
+impl Errand {
+    #[expect(clippy::print_stdout, reason = "what it has done is for a person at a terminal")]
+    async fn run(self, config: &Config) -> anyhow::Result<()> {
+        let report = match self {
+            Self::Backup { to } => backup::back_up(&config.state_dir, &to).await?,
+            Self::Restore { from } => backup::restore(&from, &config.state_dir).await?,
+        };
+        for line in report.lines() {
+            println!("{line}");
+        }
+        Ok(())
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
     logging::init(&config.log);
     let mut signals = StopSignals::catch()?;
     let farm = config.farm.clone();

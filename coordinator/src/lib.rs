@@ -13,6 +13,7 @@
 //! # Ok(()) }
 //! ```
 
+mod backup;
 pub mod config;
 mod connection;
 pub mod daemon;

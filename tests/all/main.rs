@@ -2,6 +2,7 @@
 //! One binary, because linking many is what makes a suite slow.
 
 mod assets;
+mod backup;
 mod blend_files;
 mod budget;
 mod daemons;

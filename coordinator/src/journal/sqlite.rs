@@ -84,6 +84,37 @@ impl Sqlite {
         Ok((Self { writer, readers, seq }, state))
     }
 
+    /// A copy of a journal that somebody else may be writing to, as of one moment. Nothing may lie
+    /// at `to`.
+    pub(crate) async fn copy(path: &Path, to: &Path) -> Result<(), JournalError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(10))
+            .disable_statement_logging();
+        let mut reader = options.connect().await?;
+        check_version(&mut reader).await?;
+        check_format(&mut reader).await?;
+        sqlx::query("vacuum into ?")
+            .bind(to.to_string_lossy().into_owned())
+            .execute(&mut reader)
+            .await?;
+        reader.close().await?;
+        Ok(())
+    }
+
+    /// All files that jobs have committed, each once.
+    pub(crate) async fn committed(&self) -> Result<Vec<Blob>, JournalError> {
+        let rows =
+            sqlx::query("select distinct hash, len from outputs").fetch_all(&self.readers).await?;
+        rows.iter().map(blob).collect()
+    }
+
+    /// Leaves the disk as it is when nobody writes.
+    pub(crate) async fn close(self) -> Result<(), JournalError> {
+        self.readers.close().await;
+        Ok(self.writer.close().await?)
+    }
+
     async fn append(
         &mut self,
         facts: &[Recorded],
@@ -341,9 +372,13 @@ async fn insert_log(
     Ok(())
 }
 
-fn output_view(row: &SqliteRow) -> Result<OutputView, JournalError> {
+fn blob(row: &SqliteRow) -> Result<Blob, JournalError> {
     let hash: &[u8] = row.try_get("hash")?;
     let hash: [u8; 32] = hash.try_into().map_err(|_| unreadable("a hash"))?;
+    Ok(Blob { hash: BlobHash::from_bytes(hash), len: row.try_get::<i64, _>("len")? as u64 })
+}
+
+fn output_view(row: &SqliteRow) -> Result<OutputView, JournalError> {
     let name: &str = row.try_get("name")?;
     Ok(OutputView {
         cursor: row.try_get::<i64, _>("cursor")? as u64,
@@ -353,10 +388,7 @@ fn output_view(row: &SqliteRow) -> Result<OutputView, JournalError> {
             name: name.parse().map_err(|_| unreadable("an output's name"))?,
             role: role_of(row.try_get("role")?)?,
             frame: row.try_get::<i64, _>("frame")? as i32,
-            blob: Blob {
-                hash: BlobHash::from_bytes(hash),
-                len: row.try_get::<i64, _>("len")? as u64,
-            },
+            blob: blob(row)?,
         },
     })
 }

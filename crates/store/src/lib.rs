@@ -10,4 +10,4 @@ mod receiving;
 mod store;
 
 pub use receiving::{ReceiveError, Receiving};
-pub use store::{Collected, Pin, Store};
+pub use store::{Collected, Copied, Pin, Store};

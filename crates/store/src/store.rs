@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,8 @@ const ARRIVING: &str = "arriving";
 /// Files lie in a directory for each beginning of their names: enough of them that none gets huge,
 /// and few enough that a group of new files shares them when they are synced.
 const SHARD_DIGITS: usize = 1;
+/// Bytes that are copied at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Files named by their hash, below one directory that is nobody else's.
 ///
@@ -49,6 +51,17 @@ pub struct Pin {
 pub struct Collected {
     pub files: u64,
     pub bytes: u64,
+}
+
+/// What a copy of a store came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    pub files: u64,
+    pub bytes: u64,
+    /// Files that were there already.
+    pub there: u64,
+    /// Files that are not what their names say.
+    pub damaged: Vec<BlobHash>,
 }
 
 impl Store {
@@ -165,6 +178,43 @@ impl Store {
             collected.bytes += len;
         }
         Ok(collected)
+    }
+
+    /// Gives another store what it lacks of this one's files, and goes on where an earlier copy broke
+    /// off. Every file that is copied is hashed; one that is not what its name says is left out and
+    /// named.
+    pub fn copy_to(&self, to: &Arc<Self>) -> Result<Copied, ReceiveError> {
+        let mut copied = Copied::default();
+        for (_, len, hash) in self.files().map_err(ReceiveError::Io)? {
+            let blob = Blob { hash, len };
+            if to.len_of(hash) == Some(len) {
+                copied.there += 1;
+                continue;
+            }
+            match self.copy_one(blob, to) {
+                Ok(()) => {
+                    copied.files += 1;
+                    copied.bytes += len;
+                }
+                Err(ReceiveError::Hash | ReceiveError::Length { .. }) => copied.damaged.push(hash),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(copied)
+    }
+
+    fn copy_one(&self, blob: Blob, to: &Arc<Self>) -> Result<(), ReceiveError> {
+        let mut source = self.read(blob.hash).map_err(ReceiveError::Io)?;
+        let mut receiving = to.receive(blob)?;
+        source.seek(SeekFrom::Start(receiving.offset())).map_err(ReceiveError::Io)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let got = source.read(&mut piece).map_err(ReceiveError::Io)?;
+            if got == 0 {
+                return receiving.finish();
+            }
+            receiving.write(&piece[..got])?;
+        }
     }
 
     /// Notes that the file was used now, for [`Store::collect`].

@@ -1,0 +1,83 @@
+//! A coordinator's state in another place, and back, with its agents none the wiser.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::farm::{FakeJob, Farm};
+use crate::support::told::Told;
+use crate::support::{eventually, program};
+
+/// `grange-coordinator … backup DIR` and the like.
+fn errand(state_dir: &Path, errand: &str, dir: &Path) -> Told {
+    let mut command = Command::new(program("grange-coordinator"));
+    command.arg("--state-dir").arg(state_dir).arg(errand).arg(dir);
+    Told::by(&mut command)
+}
+
+#[test]
+fn a_farm_comes_back_from_its_backup_and_goes_on() {
+    let mut farm = Farm::of_fakes(&["host"], 1);
+    let state = farm.home().join("coordinator");
+    let done = farm.submit_fake(&FakeJob::new("frame_ms = 5", 4));
+    farm.wait_for_state(done, "completed");
+    let before = farm.outputs(done);
+    let under_way = farm.submit_fake(&FakeJob::new("frame_ms = 300", 12));
+    eventually("it has begun", || (!farm.outputs(under_way).is_empty()).then_some(()));
+
+    let place = TempDir::new().unwrap();
+    let backup = place.path().join("backup");
+    let told = errand(&state, "backup", &backup).well();
+    assert!(told.contains("2 jobs"), "{told}");
+    // The next one copies what is new, and no more.
+    eventually("there is more", || (farm.outputs(under_way).len() >= 3).then_some(()));
+    let again = errand(&state, "backup", &backup).well();
+    let copied = |told: &str| -> u32 {
+        let files = told.split(" jobs, ").nth(1).expect("a report").split(' ').next().unwrap();
+        files.parse().unwrap()
+    };
+    assert!(copied(&again) < copied(&told), "{told}{again}");
+
+    // The disk is gone.
+    farm.kill_coordinator();
+    fs::remove_dir_all(&state).unwrap();
+    let told = errand(&state, "restore", &backup).well();
+    assert!(told.contains("2 jobs"), "{told}");
+    errand(&state, "restore", &backup).fails(1, "is not empty");
+    farm.start_coordinator();
+    farm.wait_for_agents(1);
+    assert_eq!(farm.outputs(done), before);
+    let fetched = place.path().join("fetched");
+    farm.grange(&["fetch", &done.to_string(), "-o", fetched.to_str().unwrap()]).well();
+    assert_eq!(fs::read_dir(&fetched).unwrap().count(), 4);
+    let detail = farm.wait_for_state(under_way, "completed");
+    assert_eq!(detail["job"]["progress"]["outputs"], 12, "{detail}");
+    // Nothing that was leased before may pass for a lease of now.
+    assert!(farm.grange(&["agents", "--json"]).json()[0]["tasks"].as_u64() <= Some(1));
+}
+
+#[test]
+fn what_is_no_backup_or_lacks_something_is_said() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let job = farm.submit_fake(&FakeJob::new("", 2));
+    farm.wait_for_state(job, "completed");
+    let place = TempDir::new().unwrap();
+    let (nothing, backup) = (place.path().join("nothing"), place.path().join("backup"));
+    errand(&nothing, "backup", &backup).fails(1, "is no state of a coordinator");
+    errand(&nothing, "restore", place.path()).fails(1, "is no backup");
+    errand(&farm.home().join("coordinator"), "backup", &backup).well();
+    // One file is damaged, as by a failing disk: it is left out and missed.
+    let blobs = backup.join("store/blobs");
+    let largest = fs::read_dir(blobs)
+        .unwrap()
+        .flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| fs::read(path).unwrap().starts_with(b"\x89PNG"))
+        .max()
+        .unwrap();
+    fs::write(&largest, b"bits that have rotten").unwrap();
+    let restored = place.path().join("restored");
+    errand(&restored, "restore", &backup).fails(1, "lacks 1 files that jobs have committed");
+}
