@@ -50,8 +50,9 @@ const BPY_FOR_GPUS: &str = "4.5.15";
 const BPY_LIBRARY: Program = Program { name: "libSM.so.6", package: "libsm6" };
 /// What asks of the HTTP API whatever its description allows.
 const SCHEMATHESIS: &str = "4.32.5";
-/// Checkers of the Python that runs inside Blender.
-const PYTHON_TOOLS: [&str; 2] = ["ruff==0.17.5", "basedpyright==1.40.2"];
+/// Checkers of Python, and what the client package's tests and its own programs run with.
+const PYTHON_TOOLS: [&str; 4] =
+    ["ruff==0.17.5", "basedpyright==1.40.2", "pytest==9.2.0", "rich==15.0.0"];
 
 /// Installs those programs that are not on the path, with apt-get.
 pub(crate) fn programs(wanted: &[&Program]) -> anyhow::Result<()> {
@@ -101,16 +102,15 @@ fn bpy_runtimes_of(versions: &[&str]) -> anyhow::Result<()> {
     }
     for version in versions {
         let home = target().join("runtimes").join(format!("bpy-{version}"));
-        if is_complete(&home) {
+        let packages = [format!("bpy=={version}")];
+        if is_complete(&home, &packages) {
             continue;
         }
         println!(
             "installing Blender {version} as a Python module (about 350 MB) to {}",
             home.display()
         );
-        make_venv(&home)?;
-        pip(&home, &[&format!("bpy=={version}")])?;
-        complete(&home)?;
+        install_venv(&home, &packages)?;
     }
     link_runtimes()
 }
@@ -118,24 +118,23 @@ fn bpy_runtimes_of(versions: &[&str]) -> anyhow::Result<()> {
 /// The tool that holds the HTTP API against its description, in `target/runtimes`.
 pub(crate) fn schemathesis() -> anyhow::Result<()> {
     let home = target().join("runtimes").join(format!("schemathesis-{SCHEMATHESIS}"));
-    if !is_complete(&home) {
+    let packages = [format!("schemathesis=={SCHEMATHESIS}")];
+    if !is_complete(&home, &packages) {
         println!("installing schemathesis {SCHEMATHESIS} to {}", home.display());
-        make_venv(&home)?;
-        pip(&home, &[&format!("schemathesis=={SCHEMATHESIS}")])?;
-        complete(&home)?;
+        install_venv(&home, &packages)?;
     }
     link_runtimes()
 }
 
-/// Where the Python checkers are.
+/// Where the Python checkers are, and a Python that the client package runs in.
 pub(crate) fn python_tools() -> anyhow::Result<PathBuf> {
     let home = target().join("python-tools");
-    if !is_complete(&home) {
-        println!("installing {}", PYTHON_TOOLS.join(" and "));
-        make_venv(&home)?;
-        pip(&home, &PYTHON_TOOLS)?;
-        complete(&home)?;
+    let packages = PYTHON_TOOLS.map(String::from);
+    if !is_complete(&home, &packages) {
+        println!("installing {}", packages.join(", "));
+        install_venv(&home, &packages)?;
     }
+    link_below_root("python-tools")?;
     Ok(home.join("bin"))
 }
 
@@ -164,6 +163,14 @@ fn apt(args: &[&str]) -> anyhow::Result<()> {
     run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
+/// A new environment with these packages in it. An installation that broke off halfway is not taken
+/// for a whole one, and neither is one of other packages.
+fn install_venv(home: &Path, packages: &[String]) -> anyhow::Result<()> {
+    make_venv(home)?;
+    pip(home, packages)?;
+    Ok(fs::write(home.join("complete"), packages.join("\n"))?)
+}
+
 fn make_venv(home: &Path) -> anyhow::Result<()> {
     if home.exists() {
         fs::remove_dir_all(home)
@@ -181,28 +188,31 @@ fn make_venv(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pip(home: &Path, packages: &[&str]) -> anyhow::Result<()> {
+fn pip(home: &Path, packages: &[String]) -> anyhow::Result<()> {
     run(Command::new(home.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"])
         .args(packages))
 }
 
-fn is_complete(home: &Path) -> bool {
-    home.join("complete").exists()
+/// Whether all of these are installed there. Environments of one package had an empty mark, and a
+/// name with the version.
+fn is_complete(home: &Path, packages: &[String]) -> bool {
+    let installed = fs::read_to_string(home.join("complete"));
+    installed.is_ok_and(|installed| {
+        installed == packages.join("\n") || (installed.is_empty() && packages.len() == 1)
+    })
 }
 
-/// An installation that broke off halfway is not taken for a whole one.
-fn complete(home: &Path) -> anyhow::Result<()> {
-    Ok(fs::write(home.join("complete"), "")?)
+fn link_runtimes() -> anyhow::Result<()> {
+    link_below_root("runtimes")
 }
 
 /// The tests look below the workspace, wherever cargo builds.
-fn link_runtimes() -> anyhow::Result<()> {
-    let expected = root().join("target/runtimes");
-    let actual = target().join("runtimes");
+fn link_below_root(name: &str) -> anyhow::Result<()> {
+    let expected = root().join("target").join(name);
     if !expected.exists() {
         fs::create_dir_all(root().join("target"))?;
-        std::os::unix::fs::symlink(actual, expected)?;
+        std::os::unix::fs::symlink(target().join(name), expected)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Every check, in the order in which they fail fastest.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -35,10 +36,14 @@ impl Test {
             setup::bpy_runtimes()?;
             setup::schemathesis()?;
         }
+        let tools = setup::python_tools()?;
         if self.filter.is_none() {
-            self.lint()?;
+            lint(&tools)?;
         }
         run(&mut self.unit_tests())?;
+        if self.filter.is_none() {
+            python_tests(&tools)?;
+        }
         println!("── unit tests done after {} s", began.elapsed().as_secs());
         if !self.quick {
             // The daemons and the CLI, which the tests start as processes.
@@ -49,15 +54,6 @@ impl Test {
         Ok(())
     }
 
-    fn lint(&self) -> anyhow::Result<()> {
-        run(&mut cargo(&["fmt", "--all", "--check"]))?;
-        run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-        let tools = setup::python_tools()?;
-        run(Command::new(tools.join("ruff")).arg("check").current_dir(root()))?;
-        run(Command::new(tools.join("ruff")).args(["format", "--check"]).current_dir(root()))?;
-        run(Command::new(tools.join("basedpyright")).current_dir(root()))
-    }
-
     fn unit_tests(&self) -> Command {
         self.with_filter(cargo(&["test", "--workspace", "--exclude", "grange-tests"]))
     }
@@ -66,6 +62,33 @@ impl Test {
         command.args(&self.filter);
         command
     }
+}
+
+/// The client package has settings of its own for the same checkers.
+fn lint(tools: &Path) -> anyhow::Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    run(Command::new(tools.join("ruff")).arg("check").current_dir(root()))?;
+    run(Command::new(tools.join("ruff")).args(["format", "--check"]).current_dir(root()))?;
+    run(Command::new(tools.join("basedpyright")).current_dir(root()))?;
+    let mut types = Command::new(tools.join("basedpyright"));
+    types.arg("--pythonpath").arg(tools.join("python"));
+    run(types.current_dir(package()))
+}
+
+/// Those of the client package, which need no farm.
+fn python_tests(tools: &Path) -> anyhow::Result<()> {
+    let mut tests = Command::new(tools.join("pytest"));
+    // Whoever runs them may have a farm; it is not for them.
+    run(tests
+        .args(["--quiet", "-p", "no:cacheprovider"])
+        .env_remove("GRANGE_CONNECT")
+        .current_dir(package()))
+}
+
+/// The Python client package.
+fn package() -> PathBuf {
+    root().join("python")
 }
 
 /// Runs the tests that need a GPU, one after the other, and shows what they print.
