@@ -5,8 +5,9 @@
     with grange.connect() as farm:
         farm.submit("turntable.blend", frames="1-24").fetch("frames")
 
-`connect()` takes a connect string, `local()` starts a farm of this machine. A `Farm` renders whole
-jobs (`submit`) and lends Blender instances (`instance`, `instances`, `pool`).
+`connect()` takes a connect string, `local()` starts a farm of this machine, and `is_configured()`
+tells whether there is a string to be found. A `Farm` renders whole jobs (`submit`) and lends
+Blender instances (`instance`, `instances`, `pool`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._connect import is_configured
 from ._request import Shot
 from .errors import (
     GrangeError,
@@ -53,6 +55,7 @@ __all__ = [
     "RemoteTraceback",
     "Shot",
     "connect",
+    "is_configured",
     "local",
 ]
 

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +113,7 @@ def _count(text: str) -> int:
 
 def _farm(args: argparse.Namespace) -> Farm:
     """The farm that is meant; one of this machine where none is, or where `--jobs` asks for it."""
-    here = args.jobs is not None or not _is_configured()
+    here = args.jobs is not None or not _connect.is_configured()
     if args.connect is not None or not here:
         return connect(args.connect)
     return local(
@@ -122,10 +121,6 @@ def _farm(args: argparse.Namespace) -> Farm:
         blender=args.blender,
         sandbox=False if args.no_sandbox else None,
     )
-
-
-def _is_configured() -> bool:
-    return bool(os.environ.get(_connect.VARIABLE, "").strip()) or _connect.file().exists()
 
 
 def _render(args: argparse.Namespace, said: Console) -> int:

@@ -78,6 +78,13 @@ def find(where: str | None = None) -> Connect:
     return Connect.parse(told)
 
 
+def is_configured() -> bool:
+    """Whether there is a connect string in the environment or in the user's file, so that
+    `connect()` has a farm to try.
+    """
+    return bool(os.environ.get(VARIABLE, "").strip()) or file().exists()
+
+
 def file() -> Path:
     """The file with the user's connect string, which need not be there."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")

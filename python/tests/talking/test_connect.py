@@ -45,13 +45,14 @@ def test_what_is_none_is_told_without_the_secret(text):
 
 
 def test_argument_environment_file(monkeypatch, tmp_path):
+    assert not grange.is_configured()
     with pytest.raises(grange.NotConnected) as error:
         grange.connect()
     for hint in ("grange token create --api --role submitter", "grange.local()", "GRANGE_CONNECT"):
         assert hint in str(error.value)
     (tmp_path / "grange").mkdir()
     (tmp_path / "grange" / "connect").write_text(TEXT.replace("farm.example", "file") + "\n")
-    assert find().addresses[0][0] == "file"
+    assert find().addresses[0][0] == "file" and grange.is_configured()
     monkeypatch.setenv("GRANGE_CONNECT", TEXT.replace("farm.example", "environment"))
     assert find().addresses[0][0] == "environment"
     assert find(TEXT).addresses[0][0] == "farm.example"
