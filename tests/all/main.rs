@@ -14,6 +14,7 @@ mod http;
 mod mistakes;
 mod multi_host;
 mod outputs;
+mod python;
 mod real_gpu;
 mod render;
 mod runtimes;

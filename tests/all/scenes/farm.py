@@ -49,6 +49,12 @@ def turn() -> None:
     save("turn.blend")
 
 
+def around() -> None:
+    """Of a day's length in small: no two of its frames are the same."""
+    new(frames=24)
+    save("around.blend")
+
+
 def slow() -> None:
     """A frame that takes long enough to be interrupted in its middle."""
     scene = new(frames=6)
@@ -281,7 +287,20 @@ def script() -> None:
 
 
 for make in (
-    *(turn, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie, script),
+    *(
+        turn,
+        around,
+        slow,
+        huge,
+        heavy,
+        skybox,
+        passes,
+        linked,
+        without_camera,
+        denoised,
+        movie,
+        script,
+    ),
     *(textures, motion, mist, hair),
 ):
     make()

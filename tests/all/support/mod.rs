@@ -7,6 +7,7 @@ pub(crate) mod pictures;
 pub(crate) mod scenes;
 pub(crate) mod told;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -49,13 +50,20 @@ pub(crate) fn eventually_within<T>(
 
 /// Processes whose command line contains a text.
 pub(crate) fn processes(containing: &str) -> Vec<String> {
+    numbered_processes(containing).into_values().collect()
+}
+
+/// The same, by their numbers.
+pub(crate) fn numbered_processes(containing: &str) -> BTreeMap<u32, String> {
     let entries = std::fs::read_dir("/proc").expect("there is a /proc");
     entries
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(containing))
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_string_lossy().parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .filter(|(_, line)| line.contains(containing))
         .collect()
 }
 

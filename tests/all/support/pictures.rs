@@ -1,7 +1,10 @@
 //! Pictures that were rendered.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+
+use exr::prelude::{ReadChannels, ReadLayers, read};
 
 /// The names of all files below a folder, sorted.
 pub(crate) fn names(folder: &Path) -> Vec<String> {
@@ -27,4 +30,17 @@ pub(crate) fn pixels(path: &Path) -> (u32, u32, Vec<u8>) {
     let picture = image::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let picture = picture.to_rgba8();
     (picture.width(), picture.height(), picture.into_raw())
+}
+
+/// Width and height of an EXR, and its channels by name: rows from the top.
+#[track_caller]
+pub(crate) fn channels(path: &Path) -> (usize, usize, BTreeMap<String, Vec<f32>>) {
+    let image = read().no_deep_data().largest_resolution_level().all_channels();
+    let image = image.first_valid_layer().all_attributes().non_parallel().from_file(path);
+    let layer = image.unwrap_or_else(|error| panic!("{}: {error}", path.display())).layer_data;
+    let values = |channel: exr::prelude::AnyChannel<exr::prelude::FlatSamples>| {
+        (channel.name.to_string(), channel.sample_data.values_as_f32().collect())
+    };
+    let channels = layer.channel_data.list.into_iter().map(values).collect();
+    (layer.size.0, layer.size.1, channels)
 }

@@ -11,21 +11,27 @@ use crate::runtimes::{blender, bpy_pythons};
 /// The scenes of `scenes/farm.py`, made by Debian's Blender.
 pub(crate) fn scenes() -> &'static Path {
     static SCENES: OnceLock<TempDir> = OnceLock::new();
-    SCENES
-        .get_or_init(|| {
-            let dir = TempDir::new().unwrap();
-            let made = Command::new(blender())
-                .args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"])
-                .arg(script("farm.py"))
-                .arg("--")
-                .arg(dir.path())
-                .output()
-                .expect("Blender starts");
-            let said = String::from_utf8_lossy(&made.stdout);
-            assert!(made.status.success(), "the scenes could not be made: {said}");
-            dir
-        })
-        .path()
+    SCENES.get_or_init(|| made_by("farm.py")).path()
+}
+
+/// The scenes of `scenes/truths.py`, made by Debian's Blender.
+pub(crate) fn truth_scenes() -> &'static Path {
+    static SCENES: OnceLock<TempDir> = OnceLock::new();
+    SCENES.get_or_init(|| made_by("truths.py")).path()
+}
+
+fn made_by(name: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let made = Command::new(blender())
+        .args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"])
+        .arg(script(name))
+        .arg("--")
+        .arg(dir.path())
+        .output()
+        .expect("Blender starts");
+    let said = String::from_utf8_lossy(&made.stdout);
+    assert!(made.status.success(), "the scenes could not be made: {said}");
+    dir
 }
 
 /// A scene that Blender 5.0 saved.

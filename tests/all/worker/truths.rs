@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 
-use exr::prelude::{ReadChannels, ReadLayers, read};
 use grange_blender::instance::{
     CallId, CallOrder, InstanceEvent, Order, RenderId, RenderOrder, Rendered, SessionFrame,
 };
@@ -19,8 +16,8 @@ use tempfile::TempDir;
 
 use super::live::{Live, every_blender, shot};
 use crate::runtimes::blender;
-use crate::support::pictures::pixels;
-use crate::support::scenes::script;
+use crate::support::pictures::{channels, pixels};
+use crate::support::scenes::truth_scenes;
 
 const WIDTH: usize = 96;
 const HEIGHT: usize = 64;
@@ -29,20 +26,6 @@ const FOCAL: f32 = 96.0;
 
 type Vector = [f32; 3];
 type Pixel = (usize, usize);
-
-/// The scenes of `scenes/truths.py`.
-fn scene(name: &str) -> PathBuf {
-    static SCENES: OnceLock<TempDir> = OnceLock::new();
-    let dir = SCENES.get_or_init(|| {
-        let dir = TempDir::new().unwrap();
-        let mut command = Command::new(blender());
-        command.args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"]);
-        let made = command.arg(script("truths.py")).arg("--").arg(dir.path()).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        dir
-    });
-    dir.path().join(name)
-}
 
 /// A Blender with a scene open, driven as a session drives it.
 struct Driven {
@@ -63,7 +46,7 @@ struct Picture(BTreeMap<String, Vec<f32>>);
 
 impl Driven {
     async fn with(program: &Path, blend: &str) -> Self {
-        let live = Live::with(program, &scene(blend)).await;
+        let live = Live::with(program, &truth_scenes().join(blend)).await;
         Self { live, dir: TempDir::new().unwrap(), orders: 1000 }
     }
 
@@ -171,15 +154,9 @@ impl Framed {
 
 impl Picture {
     fn read(path: &Path) -> Self {
-        let image = read().no_deep_data().largest_resolution_level().all_channels();
-        let image = image.first_valid_layer().all_attributes().non_parallel().from_file(path);
-        let layer = image.unwrap().layer_data;
-        assert_eq!((layer.size.0, layer.size.1), (WIDTH, HEIGHT));
-        let channels = layer.channel_data.list.into_iter();
-        let values = |channel: exr::prelude::AnyChannel<exr::prelude::FlatSamples>| {
-            (channel.name.to_string(), channel.sample_data.values_as_f32().collect())
-        };
-        Self(channels.map(values).collect())
+        let (width, height, channels) = channels(path);
+        assert_eq!((width, height), (WIDTH, HEIGHT));
+        Self(channels)
     }
 
     fn channels(&self) -> String {

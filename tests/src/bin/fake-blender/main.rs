@@ -2,7 +2,8 @@
 //! and faults: it never renders anything. An agent runs it only if a test's configuration names it.
 //!
 //! Its scenes are TOML, see [`Scene`]. Its own file name may say more: one with `crashing` in it
-//! crashes at every render, whatever the scene says. It may be given a GPU that does not exist
+//! crashes at every render, whatever the scene says, and one with `slow` in it takes ten times as
+//! long. It may be given a GPU that does not exist
 //! either, see [`card`].
 #![expect(clippy::print_stdout, reason = "what a Blender prints is part of what it fakes")]
 
@@ -29,6 +30,8 @@ struct Scene {
     load_ms: u64,
     frame_ms: u64,
     samples: u32,
+    /// Of the animation, as a session is told.
+    frames: i32,
     /// Of the GPU, if there is one, else RAM.
     memory_mib: usize,
     /// The same while Cycles is told to keep its data between frames.
@@ -64,6 +67,7 @@ impl Default for Scene {
             load_ms: 0,
             frame_ms: 10,
             samples: 4,
+            frames: 4,
             memory_mib: 1,
             kept_memory_mib: None,
             ram_mib: 1,
@@ -94,6 +98,9 @@ impl Scene {
 
 /// Of a GPU's memory, what CUDA takes for itself and Cycles does not count.
 const CONTEXT_MIB: usize = 300;
+
+/// A camera in the middle of the world, for sessions.
+const STILL: [[u8; 4]; 4] = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
 
 /// How a frame ends.
 enum Ending {
@@ -230,7 +237,17 @@ impl Fake {
     fn call(&mut self, order: &Value) {
         let (id, args) = (&order["id"], &order["args"]);
         let value = match order["op"].as_str() {
-            Some("ping") => Value::Null,
+            Some("ping" | "reset") => Value::Null,
+            Some("animation_range") => json!([1, self.scene.frames + 1, 1]),
+            Some("camera_info") => json!({ "w": self.scene.width, "h": self.scene.height }),
+            Some("frame_files") => {
+                let number = args["number"].as_str().unwrap_or_default();
+                json!({ "file_path": format!("frames/frame_{number}.png") })
+            }
+            Some("poses") => {
+                let frames = args["frames"].as_array().map_or(0, Vec::len);
+                json!(vec![STILL; frames])
+            }
             Some("echo") => args.clone(),
             Some("sleep") => {
                 sleep(args["ms"].as_u64().unwrap_or(0));
@@ -273,6 +290,7 @@ impl Fake {
                 self.say(&json!({
                     "is": "rendered", "id": id, "seconds": seconds,
                     "peak_mib": peak, "warnings": [],
+                    "data": { "transform_matrix": STILL },
                 }));
             }
             Ending::Failed(fault, reason) => {
@@ -318,6 +336,7 @@ impl Fake {
     }
 
     fn work(&self, alone_ms: u64) {
+        let alone_ms = if is_called("slow") { 10 * alone_ms } else { alone_ms };
         match &self.card {
             Some(card) => card.work(alone_ms, self.scene.sharing()),
             None => sleep(alone_ms),
@@ -328,9 +347,7 @@ impl Fake {
         let due = |frames: &[i32]| {
             frames.contains(&frame) && (!self.scene.only_first || self.renders == 1)
         };
-        let program = std::env::current_exe().unwrap_or_default();
-        let crashing = program.to_string_lossy().contains("crashing");
-        if crashing || due(&self.scene.crash) {
+        if is_called("crashing") || due(&self.scene.crash) {
             println!("Writing: /tmp/fake.crash.txt");
             crash();
         }
@@ -373,6 +390,12 @@ impl Fake {
         };
         self.say(&json!({"is": "probed", "error": error}));
     }
+}
+
+/// Whether the name of this program's file says so.
+fn is_called(what: &str) -> bool {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.file_name().is_some_and(|name| name.to_string_lossy().contains(what))
 }
 
 fn write_png(path: &Path, width: u32, height: u32, seed: i32) {
