@@ -163,7 +163,7 @@ fn operations_of_ones_own_are_called_like_all_others() {
     std::fs::create_dir(&library).unwrap();
     std::fs::copy(scenes().join("library/things.blend"), library.join("things.blend")).unwrap();
     let mut command = person.example("extended_operations.py");
-    let told = Told::by(command.arg(&scene).arg(person.out()).args(["--objects", "Cube"]));
+    let told = Told::by(command.arg(&scene).arg(person.out()).args(["--objects", "Things"]));
     assert!(told.stderr.contains("wood.png"), "{told:?}");
     let told = told.well();
     assert!(told.contains("missing: wood") && told.contains("textures/wood.png"), "{told}");

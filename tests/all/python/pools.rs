@@ -10,7 +10,7 @@ use crate::support::farm::Farm;
 use crate::support::http::Http;
 use crate::support::pictures::{names, pixels};
 use crate::support::told::Told;
-use crate::support::{eventually, eventually_within, numbered_processes, program, signal};
+use crate::support::{eventually, eventually_within, processes, program, signal};
 
 /// Frames of 0.1 s, four for each of eight calls.
 const SCENE: &str = "frame_ms = 100";
@@ -59,8 +59,7 @@ fn whole(person: &Person) -> Vec<String> {
 }
 
 /// How many frames the farm has rendered in all sessions.
-fn rendered(farm: &Farm) -> usize {
-    let http = Http::of(farm, "admin");
+fn rendered(farm: &Farm, http: &Http) -> usize {
     let sessions = http.get("/api/v1/sessions").json(200);
     let sessions = sessions["items"].as_array().unwrap().iter();
     sessions.map(|session| farm.outputs(session["id"].as_u64().unwrap()).len()).sum()
@@ -69,16 +68,18 @@ fn rendered(farm: &Farm) -> usize {
 #[test]
 fn a_pool_makes_every_call_once() {
     let farm = Farm::of_fakes(&["host"], 2);
+    let http = Http::of(&farm, "admin");
     let person = Person::of(&farm);
     let told = Pool::of(&person).ends_well();
     assert_eq!(told["made"].as_array().unwrap().len(), CALLS);
-    assert_eq!(rendered(&farm), FRAMES);
+    assert_eq!(rendered(&farm, &http), FRAMES);
     nothing_runs(&farm);
 }
 
 #[test]
 fn a_killed_instance_costs_its_call_an_attempt_and_no_frame_that_was_done() {
     let farm = Farm::of_fakes(&["host"], 2);
+    let http = Http::of(&farm, "admin");
     let person = Person::of(&farm);
     let pool = Pool::of(&person);
     pool.has(6);
@@ -87,7 +88,7 @@ fn a_killed_instance_costs_its_call_an_attempt_and_no_frame_that_was_done() {
     let made = told["made"].as_array().unwrap().len();
     assert!((CALLS..=CALLS + 1).contains(&made), "{told}");
     // The one under way, and one that was done and on its way, may be rendered again.
-    let rendered = rendered(&farm);
+    let rendered = rendered(&farm, &http);
     assert!((FRAMES..=FRAMES + 2).contains(&rendered), "{rendered}");
     nothing_runs(&farm);
 }
@@ -103,7 +104,7 @@ fn a_killed_agents_calls_are_made_on_another() {
     let told = pool.ends_well();
     let made = told["made"].as_array().unwrap().len();
     assert!((CALLS..=CALLS + 1).contains(&made), "{told}");
-    let gone = || numbered_processes(&mark).is_empty().then_some(());
+    let gone = || processes(&mark).is_empty().then_some(());
     eventually("its Blenders die with it", gone);
     nothing_runs(&farm);
 }
@@ -128,7 +129,7 @@ fn a_killed_clients_sessions_end_and_what_it_has_is_whole() {
     nothing_runs(&farm);
     // Nobody else is kept from going on, and what is there is not rendered again.
     Pool::of(&person).ends_well();
-    assert!(rendered(&farm) <= FRAMES + 4, "{} frames", rendered(&farm));
+    assert!(rendered(&farm, &http) <= FRAMES + 4, "{} frames", rendered(&farm, &http));
 }
 
 #[test]
@@ -155,13 +156,14 @@ fn one_failing_call_ends_no_other_and_is_told_with_its_traceback() {
 #[test]
 fn two_people_share_a_farm() {
     let farm = Farm::of_fakes(&["host"], 2);
+    let http = Http::of(&farm, "admin");
     let people = ["ann", "bob"].map(|name| Person::called(&farm, name));
     let pools: Vec<Pool<'_>> = people.iter().map(Pool::of).collect();
     for pool in pools {
         let told = pool.ends_well();
         assert_eq!(told["made"].as_array().unwrap().len(), CALLS, "{told}");
     }
-    assert_eq!(rendered(&farm), 2 * FRAMES);
+    assert_eq!(rendered(&farm, &http), 2 * FRAMES);
     nothing_runs(&farm);
 }
 

@@ -50,21 +50,61 @@ pub(crate) fn eventually_within<T>(
 
 /// Processes whose command line contains a text.
 pub(crate) fn processes(containing: &str) -> Vec<String> {
-    numbered_processes(containing).into_values().collect()
+    let all = told_of_processes(&["cmdline"]);
+    all.into_iter().filter(|line| line.contains(containing)).collect()
 }
 
-/// The same, by their numbers.
-pub(crate) fn numbered_processes(containing: &str) -> BTreeMap<u32, String> {
+/// Command lines of processes in which a text is, or in whose environment it is.
+pub(crate) fn processes_that_know(text: &str) -> Vec<String> {
+    let all = told_of_processes(&["cmdline", "environ"]).into_iter();
+    all.filter(|told| told.contains(text))
+        .map(|told| told.split('\n').next().unwrap().to_owned())
+        .collect()
+}
+
+/// For each process the contents of files in `/proc`, a line for each.
+fn told_of_processes(files: &[&str]) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").expect("there is a /proc");
+    let read = |path: PathBuf| -> Option<String> {
+        let texts: std::io::Result<Vec<Vec<u8>>> =
+            files.iter().map(|file| std::fs::read(path.join(file))).collect();
+        Some(texts.ok()?.iter().map(|text| plain(text) + "\n").collect())
+    };
     entries
         .flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_string_lossy().parse().ok()?;
-            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            Some((pid, String::from_utf8_lossy(&line).replace('\0', " ")))
-        })
-        .filter(|(_, line)| line.contains(containing))
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+        .filter_map(|entry| read(entry.path()))
         .collect()
+}
+
+fn plain(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).replace(['\0', '\n'], " ")
+}
+
+/// Processes that a process has started, and those that these have, with the names of their
+/// programs, of which the kernel keeps 15 bytes.
+pub(crate) fn descendants(of: u32) -> BTreeMap<u32, String> {
+    let entries = std::fs::read_dir("/proc").expect("there is a /proc");
+    let all: Vec<(u32, String, u32)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            // NUMBER (NAME) STATE PARENT ...
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (pid, rest) = stat.split_once(" (")?;
+            let (name, rest) = rest.rsplit_once(") ")?;
+            let parent = rest.split(' ').nth(1)?.parse().ok()?;
+            Some((pid.parse().ok()?, name.to_owned(), parent))
+        })
+        .collect();
+    let mut found = BTreeMap::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        for (pid, name, _) in all.iter().filter(|(_, _, of)| *of == parent) {
+            parents.push(*pid);
+            found.insert(*pid, name.clone());
+        }
+    }
+    found
 }
 
 /// Sends a signal, such as `INT`, to a process.
