@@ -12,7 +12,7 @@ mod local;
 mod pools;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -111,6 +111,40 @@ impl Person {
 
     fn mark(&self) -> &str {
         self.home.path().to_str().unwrap()
+    }
+}
+
+/// A program that is under way, and is killed where its test fails.
+struct Running {
+    child: Option<Child>,
+    shown: String,
+}
+
+impl Running {
+    fn of(command: &mut Command) -> Self {
+        let shown = format!("{command:?}");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self { child: Some(child), shown }
+    }
+
+    /// Waits for its end.
+    fn told(mut self) -> Told {
+        let child = self.child.take().expect("it was not waited for");
+        Told::of(self.shown.clone(), child.wait_with_output().unwrap())
+    }
+
+    /// With SIGKILL. What it has started is on its own.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Person, farm_of_blender, nothing_runs};
+use super::{Person, Running, farm_of_blender, nothing_runs};
 use crate::support::farm::Farm;
 use crate::support::pictures::{channels, names, pixels};
 use crate::support::scenes::{scenes, truth_scenes};
@@ -23,15 +23,10 @@ fn a_dead_instance_is_replaced_and_the_new_one_is_set_as_the_others_are() {
     let person = Person::of(&farm);
     let mut command = person.story("blenders.py", "changed");
     command.arg(scenes().join("slow.blend")).arg(person.out());
-    let shown = format!("{command:?}");
-    let child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let program = Running::of(&mut command);
     eventually("a frame", || (!names(&person.out()).is_empty()).then_some(()));
     signal(a_blender(&farm, "host"), "KILL");
-    let told = Told::of(shown, child.wait_with_output().unwrap()).json();
+    let told = program.told().json();
     let expected: Vec<String> = (1..7).map(|at| format!("frames/frame_{at:06}.png")).collect();
     assert_eq!(told["frames"], json!(expected));
     assert_eq!(names(&person.out()), expected);

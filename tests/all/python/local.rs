@@ -1,8 +1,6 @@
 //! A farm of this machine, from Python: nothing of it outlives its program, however that ends.
 
-use std::process::Stdio;
-
-use super::Person;
+use super::{Person, Running};
 use crate::support::pictures::{names, pixels};
 use crate::support::scenes::scenes;
 use crate::support::told::Told;
@@ -46,11 +44,10 @@ fn it_dies_with_a_killed_program() {
     let person = Person::alone();
     let mut command = person.story("blenders.py", "local");
     command.arg(scenes().join("slow.blend")).arg(person.out());
-    let mut program = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut program = Running::of(&mut command);
     eventually("a frame", || (!names(&person.out()).is_empty()).then_some(()));
     let running = processes_that_know(person.mark());
-    program.kill().unwrap();
-    program.wait().unwrap();
+    program.kill();
     for name in ["grange", "blender"] {
         let is = |line: &String| line.split(' ').next().unwrap().ends_with(name);
         assert!(running.iter().any(is), "no {name} in {running:?}");

@@ -1,11 +1,9 @@
 //! Pools on farms whose instances, agents and clients are killed. Fake Blenders, real processes.
 
-use std::process::{Child, Stdio};
-
 use serde_json::Value;
 
 use super::instances::a_blender;
-use super::{Person, nothing_runs};
+use super::{Person, Running, nothing_runs};
 use crate::support::farm::Farm;
 use crate::support::http::Http;
 use crate::support::pictures::{names, pixels};
@@ -20,14 +18,12 @@ const FRAMES: usize = 4 * CALLS;
 /// A pool of eight calls that is under way.
 struct Pool<'a> {
     person: &'a Person,
-    child: Child,
+    program: Running,
 }
 
 impl<'a> Pool<'a> {
     fn of(person: &'a Person) -> Self {
-        let mut command = person.story_of_fakes("pool", SCENE);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { person, child }
+        Self { person, program: Running::of(&mut person.story_of_fakes("pool", SCENE)) }
     }
 
     /// Waits until so many frames have come.
@@ -37,7 +33,7 @@ impl<'a> Pool<'a> {
 
     /// All calls were made, each of them is told once, and all their frames are here.
     fn ends_well(self) -> Value {
-        let told = Told::of("a pool".into(), self.child.wait_with_output().unwrap()).json();
+        let told = self.program.told().json();
         let expected: Vec<Value> = (0..CALLS).map(|call| serde_json::json!([call, 4])).collect();
         assert_eq!(told["results"], Value::Array(expected.clone()));
         let mut once = told["told"].as_array().unwrap().clone();
@@ -115,8 +111,7 @@ fn a_killed_clients_sessions_end_and_what_it_has_is_whole() {
     let person = Person::of(&farm);
     let mut pool = Pool::of(&person);
     pool.has(6);
-    pool.child.kill().unwrap();
-    pool.child.wait().unwrap();
+    pool.program.kill();
     let kept = whole(&person);
     assert!(kept.len() < FRAMES, "it was killed in the middle");
     // Half a minute nothing is heard of it.

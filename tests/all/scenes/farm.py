@@ -50,7 +50,7 @@ def turn() -> None:
 
 
 def around() -> None:
-    """Of a day's length in small: no two of its frames are the same."""
+    """As many frames as a second of film, and no two of them are the same."""
     new(frames=24)
     save("around.blend")
 
@@ -287,20 +287,7 @@ def script() -> None:
 
 
 for make in (
-    *(
-        turn,
-        around,
-        slow,
-        huge,
-        heavy,
-        skybox,
-        passes,
-        linked,
-        without_camera,
-        denoised,
-        movie,
-        script,
-    ),
-    *(textures, motion, mist, hair),
+    *(turn, around, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie),
+    *(script, textures, motion, mist, hair),
 ):
     make()
