@@ -160,12 +160,15 @@ def test_more_instances_than_frames_are_no_trouble(farm: FakeFarm, tmp_path: Pat
 
 def test_a_slow_one_holds_nobody_up(farm: FakeFarm, two: Instances) -> None:
     """It renders the one frame that it has while the other one renders all that is left."""
-    others = threading.Event()
+    begun, others = threading.Event(), threading.Event()
 
     def render(session: FakeSession, **_: Any) -> None:
         if session.id == 1:
+            begun.set()
             assert others.wait(QUICKLY_S)
-        elif len(session.frames) == 19:
+            return
+        assert begun.wait(QUICKLY_S)
+        if len(session.frames) == 19:
             others.set()
 
     farm.operations["render"] = render
