@@ -103,22 +103,22 @@ class Blender(Operations):
             self._release(keep=not self._session.lost)
         if not self._session and self._shelf:
             self._adopt(self._shelf.take(wanted))
-        if self._session and self._reopened():
-            return
-        name = self._name or PurePosixPath(scene.blend).stem
-        session = Session(self._farm, scene, name=name, **self._wishes)
-        log_dir = self._log_dir
-        if log_dir:
-            session.farewell = lambda: _logs.save(session, name, log_dir)
-        self._adopt(session)
-        try:
-            session.wait(lambda news: self._logger.info("session %d waits: %s", session.id, news))
-            self._logger.info("session %d has its instance", session.id)
-            self._extend()
-        except BaseException:
-            # Nobody would end what nobody got.
-            self._release(keep=False)
-            raise
+        while True:
+            session = self._session
+            if session and session.ready:
+                if self._reopened():
+                    return
+                continue
+            if not session:
+                session = self._ask_for(scene)
+            try:
+                if self._wait_for(session):
+                    self._extend()
+                    return
+            except BaseException:
+                # Nobody would end what nobody got.
+                self._release(keep=False)
+                raise
 
     def reset(self) -> None:
         """Opens the scene as it was saved: everything that was set is gone, ground truths too.
@@ -375,6 +375,33 @@ class Blender(Operations):
         if closed:
             self._release(keep=False)
             raise InstanceLost("this client was closed while it waited for an instance")
+
+    def _ask_for(self, scene: Scene) -> Session:
+        """A new session, which has no instance yet."""
+        name = self._name or PurePosixPath(scene.blend).stem
+        session = Session(self._farm, scene, name=name, **self._wishes)
+        log_dir = self._log_dir
+        if log_dir:
+            session.farewell = lambda: _logs.save(session, name, log_dir)
+        self._adopt(session)
+        return session
+
+    def _wait_for(self, session: Session) -> bool:
+        """Whether the session has its instance. If not, another one of a pool was there before."""
+
+        def news(text: str) -> None:
+            self._logger.info("session %d waits: %s", session.id, text)
+
+        got = session
+        if self._shelf:
+            got = self._shelf.wait(session, news)
+        else:
+            session.wait(news)
+        if got is not session:
+            self._adopt(got)
+            return False
+        self._logger.info("session %d has its instance", session.id)
+        return True
 
     def _release(self, *, keep: bool) -> None:
         with self._lock:

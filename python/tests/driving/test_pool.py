@@ -252,6 +252,28 @@ def test_an_idle_session_makes_way_for_a_call_that_waits(farm: FakeFarm) -> None
         assert pool.map_async(function, scenes).get(QUICKLY_S) == scenes
 
 
+def test_nobody_who_waits_is_overtaken(farm: FakeFarm) -> None:
+    """One instance, and one call more than that, as ever: it gets what the first one leaves behind,
+    and what it has asked the farm for waits on for the next one."""
+    farm.offer(1)
+    ended: list[int] = []
+
+    def function(blender: Blender, number: int) -> None:
+        blender.initialize("a.blend")
+        until = time.monotonic() + QUICKLY_S
+        # The next one waits already.
+        while number < 5 and not pool._shelf._waiters:
+            assert time.monotonic() < until
+            time.sleep(0.002)
+        ended.append(number)
+
+    with Pool(farm) as pool:
+        pool.map_async(function, range(6)).get(QUICKLY_S)
+    assert ended == list(range(6))
+    assert [one.setup for one in farm.sessions] == [["reset"] * 5, []]
+    assert not farm.living and not farm.held
+
+
 def test_a_session_that_ended_while_idle_is_replaced(farm: FakeFarm) -> None:
     with Pool(farm, 1) as pool:
         assert pool.apply(square, (2,)) == 4
