@@ -41,6 +41,20 @@ def pool(scene, output):
     return {"made": made, "told": told, "results": [result.get(0) for result in results]}
 
 
+def in_order(scene, output):
+    """In which order calls of one scene end on a farm with room for one of them."""
+    ended = []
+
+    def render(blender, number):
+        blender.initialize(scene, output / str(number))
+        blender.render_animation()
+        ended.append(number)
+
+    with grange.connect() as farm, farm.pool() as calls:
+        calls.map(render, range(CALLS))
+    return ended
+
+
 def failing(scene, output):
     """A pool with bars of which one call fails, and one does so for want of an operation."""
     with grange.connect() as farm, grange.Progress() as progress:

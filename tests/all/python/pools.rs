@@ -73,6 +73,18 @@ fn a_pool_makes_every_call_once() {
 }
 
 #[test]
+fn a_call_that_waits_for_its_instance_is_overtaken_by_no_later_one() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let person = Person::of(&farm);
+    let ended = person.tells_of_fakes("in_order", "frames = 1\nframe_ms = 60");
+    let mut ended: Vec<u64> = serde_json::from_value(ended).unwrap();
+    // The first two begin at once, and one of them is first.
+    ended[..2].sort();
+    assert!(ended.iter().copied().eq(0..CALLS as u64), "{ended:?}");
+    nothing_runs(&farm);
+}
+
+#[test]
 fn a_killed_instance_costs_its_call_an_attempt_and_no_frame_that_was_done() {
     let farm = Farm::of_fakes(&["host"], 2);
     let http = Http::of(&farm, "admin");
