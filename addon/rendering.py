@@ -6,6 +6,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import bpy
 from bpy.props import BoolProperty
@@ -14,6 +15,8 @@ from . import running, shots
 from .plan import pictures
 
 TICK_S = 0.1
+SHOW_EVERY_S = 0.5
+"""Drawing costs more than a tick."""
 
 
 class GRANGE_OT_render_shots(bpy.types.Operator):
@@ -32,6 +35,7 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
 
     _timer = None
     _run: running.Run | None = None
+    _shown_at = 0.0
 
     @classmethod
     def poll(cls, context):
@@ -80,7 +84,9 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
             run.end(False, f"canceled: {run.written()}")
         elif event.type == "TIMER":
             run.tick()
-            redraw(context, run.line())
+            if time.monotonic() - self._shown_at >= SHOW_EVERY_S:
+                redraw(context, run.line())
+                self._shown_at = time.monotonic()
         else:
             return {"PASS_THROUGH"}
         return self._over(context) if run.is_over else {"PASS_THROUGH"}
@@ -163,12 +169,17 @@ def sentence(text):
 
 
 def redraw(context, text):
-    """Shows where the run is in the status bar, or nothing, and in the panels."""
+    """Shows where the run is in the status bar, or nothing, and in what shows it besides. Never the
+    view itself, which may take long to draw."""
     for window in context.window_manager.windows:
         window.workspace.status_text_set(text)
         for area in window.screen.areas:
-            if area.type in {"PROPERTIES", "VIEW_3D", "IMAGE_EDITOR"}:
-                area.tag_redraw()
+            for region in area.regions:
+                if region.type in SHOWS_A_RUN.get(area.type, ()):
+                    region.tag_redraw()
 
+
+SHOWS_A_RUN = {"PROPERTIES": {"WINDOW"}, "VIEW_3D": {"UI"}, "IMAGE_EDITOR": {"HEADER"}}
+"""Regions of editors."""
 
 CLASSES = (GRANGE_OT_render_shots, GRANGE_OT_stop_after_picture, GRANGE_OT_open_folder)

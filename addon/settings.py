@@ -69,8 +69,15 @@ def put_back(scene: bpy.types.Scene, *, but_frame: bool = False) -> list[str]:
     return wrong
 
 
+def allow_writing() -> None:
+    """While an engine renders Blender takes the main thread for one that draws, and lets Python
+    write nothing, until any operator was asked something."""
+    bpy.ops.grange.render_shots.poll()
+
+
 def put_all_back() -> list[str]:
     """In every scene; what could not be, as sentences."""
+    allow_writing()
     scenes = [scene for scene in bpy.data.scenes if scene.grange.before]
     return [wrong for scene in scenes for wrong in put_back(scene)]
 

@@ -1,0 +1,280 @@
+"""One scenario of the add-on in a real window. Arguments: the scenario and an empty folder.
+
+A scenario is a generator that yields what it waits for; a timer of Blender's drives it, so its
+ticks show whether the interface is alive. Keys are pressed by xdotool, as a person would.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import bpy  # noqa: E402
+import stage  # noqa: E402
+
+addon = stage.load()
+SCENARIO, FOLDER = sys.argv[-2:]
+PATIENCE_S = 60
+TICK_S = 0.02
+ticks = []
+
+
+def window():
+    return bpy.context.window_manager.windows[0]
+
+
+def area(kind):
+    return next(one for one in window().screen.areas if one.type == kind)
+
+
+def inside(kind="PROPERTIES"):
+    where = area(kind)
+    region = next(one for one in where.regions if one.type == "WINDOW")
+    return bpy.context.temp_override(window=window(), area=where, region=region)
+
+
+def layout():
+    return [(one.type, one.x, one.y, one.width, one.height) for one in window().screen.areas]
+
+
+def running():
+    return addon.running.current
+
+
+def last():
+    return addon.running.last
+
+
+def key(name):
+    """Pressed over the main window, where Blender looks for the focus."""
+    subprocess.run(["xdotool", "mousemove", "300", "300", "key", name], check=True)
+
+
+def files():
+    return sorted(os.listdir(FOLDER))
+
+
+def three_cameras(samples):
+    scene = bpy.context.scene
+    stage.small(scene, FOLDER, samples)
+    scene.render.resolution_x, scene.render.resolution_y = 320, 180
+    # OpenGL is software here, and needs a core of its own.
+    scene.render.threads_mode, scene.render.threads = "FIXED", 1
+    stage.add_camera("Side", 1.0)
+    stage.add_camera("Top", 2.0)
+    with inside("VIEW_3D"):
+        bpy.ops.grange.shots_from_cameras()
+        bpy.ops.ed.undo_push(message="Begin")
+
+
+def start():
+    with inside():
+        return bpy.ops.grange.render_shots("INVOKE_DEFAULT")
+
+
+def in_the_middle():
+    """The second picture is being rendered."""
+    run = running()
+    assert run or last().went_well is None, last().said
+    return run.progress.done == 1 and addon.running.is_rendering()
+
+
+def nothing_left(before, handlers):
+    stage.same(before, stage.settings())
+    assert stage.handlers() == handlers, stage.handlers()
+    assert window().workspace.status_text_set_internal(None) is None
+
+
+def renders_three():
+    three_cameras(samples=400)
+    before, handlers = stage.settings(), stage.handlers()
+    assert start() == {"RUNNING_MODAL"}
+    assert start() == {"CANCELLED"}, "a second run"
+    ticks.clear()
+    yield in_the_middle
+    line = running().line()
+    assert line.startswith("Shot 2 of 3: Side, frame 1"), line
+    assert "left" in line, line
+    assert 0.3 < addon.running.fraction() < 0.7
+    yield lambda: running() is None
+    assert last().went_well, last().said
+    assert files() == ["Camera.png", "Side.png", "Top.png"], files()
+    longest = max(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+    print(f"{len(ticks)} ticks, the longest gap {longest:.2f} s", flush=True)
+    assert len(ticks) > 20 and longest < 4
+    nothing_left(before, handlers)
+
+
+def escape_cancels():
+    three_cameras(samples=4000)
+    bpy.context.scene.grange.shots[0].use_samples = True
+    bpy.context.scene.grange.shots[0].samples = 1
+    before, handlers = stage.settings(), stage.handlers()
+    start()
+    yield in_the_middle
+    settled = time.monotonic()
+    yield lambda: time.monotonic() - settled > 1
+    pressed = time.monotonic()
+    key("Escape")
+    yield lambda: running() is None
+    took = time.monotonic() - pressed
+    print(f"canceled after {took:.2f} s: {last().said}", flush=True)
+    assert last().said == "canceled: 1 of 3 pictures written", last().said
+    assert files() == ["Camera.png"], files()
+    assert took < 2, took
+    yield lambda: not addon.running.is_rendering()
+    nothing_left(before, handlers)
+    # And it can be started again.
+    for shot in bpy.context.scene.grange.shots:
+        shot.use_samples, shot.samples = True, 1
+    assert start() == {"RUNNING_MODAL"}
+    yield lambda: running() is None
+    assert last().went_well, last().said
+
+
+def full_screen_keeps_the_layout():
+    three_cameras(samples=10)
+    bpy.context.preferences.view.render_display_type = "SCREEN"
+    before, handlers, shape = stage.settings(), stage.handlers(), layout()
+    start()
+    yield in_the_middle
+    assert "IMAGE_EDITOR" in {kind for kind, *_ in layout()}, layout()
+    assert len(layout()) == len(shape), layout()
+    yield lambda: running() is None
+    assert last().went_well, last().said
+    assert layout() == shape, layout()
+    nothing_left(before, handlers)
+
+
+def keeps_the_interface():
+    """With the display that shows nothing."""
+    three_cameras(samples=10)
+    bpy.context.preferences.view.render_display_type = "NONE"
+    before, handlers, shape = stage.settings(), stage.handlers(), layout()
+    start()
+    yield in_the_middle
+    assert layout() == shape, layout()
+    yield lambda: running() is None
+    assert last().went_well, last().said
+    nothing_left(before, handlers)
+
+
+def undo_and_save_in_the_middle():
+    three_cameras(samples=400)
+    bpy.context.preferences.view.render_display_type = "NONE"
+    cube = bpy.data.objects["Cube"]
+    before, handlers = stage.settings(), stage.handlers()
+    start()
+    yield in_the_middle
+    path = os.path.join(FOLDER, "saved.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path, copy=True, check_existing=False)
+    assert "Side.png" in bpy.context.scene.render.filepath, "the picture goes on"
+    cube.location.x = 5
+    with inside("VIEW_3D"):
+        bpy.ops.ed.undo_push(message="Move")
+        cube.location.x = 6
+        bpy.ops.ed.undo_push(message="Move")
+        bpy.ops.ed.undo()
+    assert running(), last().said
+    yield lambda: running() is None
+    assert last().went_well, last().said
+    assert bpy.data.objects["Cube"].location.x == 5
+    nothing_left(before, handlers)
+    # This state is from the middle of the run, and Blender kept it so.
+    with inside("VIEW_3D"):
+        bpy.ops.ed.redo()
+    assert bpy.data.objects["Cube"].location.x == 6
+    stage.same(before, stage.settings())
+    with inside("VIEW_3D"):
+        bpy.ops.ed.undo()
+        bpy.ops.ed.undo()
+    assert bpy.data.objects["Cube"].location.x == 0
+    stage.same(before, stage.settings())
+    assert files() == ["Camera.png", "Side.png", "Top.png", "saved.blend"], files()
+    bpy.ops.wm.open_mainfile(filepath=path)
+    stage.same(before, stage.settings() | {"file": ""})
+
+
+def a_new_file_ends_it():
+    three_cameras(samples=4000)
+    bpy.context.scene.grange.shots[0].use_samples = True
+    bpy.context.scene.grange.shots[0].samples = 1
+    handlers = stage.handlers()
+    start()
+    yield in_the_middle
+    # Blender lets no timer open a file before something was drawn after a render's begin.
+    yield opens_a_new_file
+    assert running() is None
+    assert last().said == "another file was opened: 1 of 3 pictures written", last().said
+    yield lambda: not addon.running.is_rendering()
+    assert stage.handlers() == handlers, stage.handlers()
+    three_cameras(samples=1)
+    assert start() == {"RUNNING_MODAL"}
+    yield lambda: running() is None
+    assert last().went_well, last().said
+
+
+def opens_a_new_file():
+    try:
+        bpy.ops.wm.read_homefile(use_factory_startup=True, load_ui=False)
+    except RuntimeError as error:
+        assert "can't modify blend data in this state" in str(error), error
+        return False
+    return True
+
+
+def stops_after_the_picture():
+    three_cameras(samples=40)
+    before, handlers = stage.settings(), stage.handlers()
+    start()
+    yield in_the_middle
+    bpy.ops.grange.stop_after_picture()
+    yield lambda: running() is None
+    assert last().said == "stopped: 2 of 3 pictures written", last().said
+    nothing_left(before, handlers)
+
+
+def an_error_ends_it():
+    three_cameras(samples=1)
+    os.makedirs(os.path.join(FOLDER, "Side.png"))
+    before, handlers = stage.settings(), stage.handlers()
+    start()
+    yield lambda: running() is None
+    assert "Side.png was not written" in last().said, last().said
+    assert "1 of 3 pictures written" in last().said, last().said
+    nothing_left(before, handlers)
+
+
+def main():
+    waits, since = None, time.monotonic()
+    scenario = globals()[SCENARIO]()
+    begins = time.monotonic() + 2
+
+    def step():
+        nonlocal waits, since
+        now = time.monotonic()
+        ticks.append(now)
+        if now < begins:
+            return TICK_S
+        try:
+            if waits is None or waits():
+                waits, since = next(scenario), now
+            assert now - since < PATIENCE_S, f"waited for {waits}"
+        except StopIteration:
+            print("all is well")
+            stage.finish(True)
+        except BaseException:
+            traceback.print_exc()
+            stage.finish(False)
+        return TICK_S
+
+    bpy.app.timers.register(step, persistent=True)
+
+
+addon.register()
+bpy.context.preferences.view.show_splash = False
+main()
