@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up and checks, nothing that a user needs at run time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a terminal program")]
 
+mod addon;
 mod bench;
 mod demo;
 mod process;
@@ -19,6 +20,8 @@ enum Task {
     Demo(demo::Demo),
     /// Install what the tests need and run all of them
     Test(test::Test),
+    /// Pack the Blender add-on into `target/addon/grange-VERSION.zip`
+    Addon(addon::Addon),
     /// Measure, in a release build
     Bench(bench::Bench),
 }
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => test.run(),
+        Task::Addon(addon) => addon.run(),
         Task::Bench(bench) => bench.run(),
     };
     process::exit_code(done)

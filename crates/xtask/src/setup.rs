@@ -40,6 +40,10 @@ pub(crate) const FOR_TESTS: &[Program] = &[
     KILL,
 ];
 
+/// What the add-on's tests need: a screen that nobody sees, OpenGL in software, and hands.
+pub(crate) const FOR_WINDOWS: &[Program] =
+    &[Program { name: "Xvfb", package: "xvfb" }, Program { name: "xdotool", package: "xdotool" }];
+
 /// What the benchmarks compare with.
 pub(crate) const FOR_BENCHMARKS: &[Program] = &[Program { name: "rsync", package: "rsync" }];
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::addon;
 use crate::process::{cargo, root, run};
 use crate::setup;
 
@@ -30,6 +31,7 @@ impl Test {
         let mut programs: Vec<&setup::Program> = setup::FOR_TESTS.iter().collect();
         if !self.quick {
             programs.extend(setup::FOR_RENDERING);
+            programs.extend(setup::FOR_WINDOWS);
         }
         setup::programs(&programs)?;
         if !self.quick {
@@ -48,6 +50,7 @@ impl Test {
         if !self.quick {
             // The daemons and the CLI, which the tests start as processes.
             run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+            addon::write()?;
             run(&mut self.with_filter(cargo(&["test", "--package", "grange-tests"])))?;
         }
         println!("── all done after {} s", began.elapsed().as_secs());
