@@ -23,6 +23,9 @@ from .plan.progress import Progress, clock
 SILENCE_S = 1.5
 """A render that has ended and told nobody has failed."""
 
+BEGIN_S = 2.0
+"""Longest wait for a render that was just started to read its settings."""
+
 
 class Failed(Exception):
     """A picture was not rendered; the message is a sentence for people."""
@@ -41,6 +44,7 @@ class Run:
         self.wants_to_stop = False
         """After the picture that is being rendered."""
         self._rendering = False
+        self._began = False
         self._completed = False
         self._canceled = False
         self._undone = False
@@ -93,7 +97,7 @@ class Run:
         except Failed as error:
             self.end(False, f"{error}; {self.written()}")
         except (LookupError, ReferenceError):
-            self.end(False, f"{self.picture.shot.name}: its scene or camera is gone")
+            self.end(False, f"{self._shot()}: its scene or camera is gone")
 
     def _next(self) -> None:
         if self.progress.done == len(self.pictures):
@@ -107,7 +111,7 @@ class Run:
                 self._open_render()
             except RuntimeError as error:
                 self._rendering = False
-                raise Failed(f"{self.picture.shot.name}: {reason(error)}") from None
+                raise Failed(f"{self._shot()}: {reason(error)}") from None
 
     def _open_render(self) -> None:
         """Starts a render in the way in which the user wants to see it.
@@ -141,8 +145,9 @@ class Run:
             if now - self._quiet_since < SILENCE_S:
                 return
         self._rendering = False
-        if self._canceled and self._undone:
-            # Blender ends a render when something is undone; nobody wanted this to end.
+        if self._undone:
+            # Whatever this picture shows, it may be half of what was and half of what is; or it
+            # was ended by that, which nobody wanted. It is rendered again.
             return
         if self._canceled and not self._is_written():
             self.end(False, f"canceled: {self.written()}")
@@ -166,16 +171,16 @@ class Run:
                 else:
                     self._finish()
             except RuntimeError as error:
-                self.end(False, f"{self.picture.shot.name}: {reason(error)}; {self.written()}")
+                self.end(False, f"{self._shot()}: {reason(error)}; {self.written()}")
             except Failed as error:
                 self.end(False, f"{error}; {self.written()}")
             except LookupError:
-                self.end(False, f"{self.picture.shot.name}: its scene or camera is gone")
+                self.end(False, f"{self._shot()}: its scene or camera is gone")
 
     # Both.
 
     def _prepare(self) -> None:
-        self._completed = self._canceled = self._undone = False
+        self._began = self._completed = self._canceled = self._undone = False
         self._quiet_since = None
         applying.show(self.picture)
         folder = os.path.dirname(self.picture.path)
@@ -183,7 +188,7 @@ class Run:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise Failed(
-                f"{self.picture.shot.name}: the folder {folder} cannot be made "
+                f"{self._shot()}: the folder {folder} cannot be made "
                 f"({error.strerror}): choose another output path"
             ) from None
         self._files_before = {path: changed_ns(path) for path in applying.files(self.picture)}
@@ -200,10 +205,19 @@ class Run:
     def _finish(self) -> None:
         if not self._is_written():
             raise Failed(
-                f"{self.picture.shot.name}: {self.picture.path} was not written: Blender's "
+                f"{self._shot()}: {self.picture.path} was not written: Blender's "
                 "Info editor or its console says why"
             )
         self.progress.finish(time.monotonic())
+
+    def let_it_begin(self) -> None:
+        """Waits until the render that was started has read where its picture goes: only then may
+        the scene be changed under it, or it would write to the user's own output path."""
+        until = time.monotonic() + BEGIN_S
+        while self._rendering and not (self._began or self._canceled or self._completed):
+            if time.monotonic() > until or not is_rendering():
+                return
+            time.sleep(0.01)
 
     def _put_areas_back(self) -> None:
         for window in bpy.context.window_manager.windows:
@@ -213,6 +227,9 @@ class Run:
                     area.ui_type = kind
 
     # For people.
+
+    def _shot(self) -> str:
+        return f"shot `{self.picture.shot.name}`"
 
     def written(self) -> str:
         done, total = self.progress.done, self.progress.total
@@ -278,6 +295,12 @@ def count(number: int, thing: str) -> str:
 
 
 @persistent
+def _on_pre(*_):
+    if current:
+        current._began = True
+
+
+@persistent
 def _on_complete(*_):
     if current:
         current._completed = True
@@ -293,11 +316,14 @@ def _on_cancel(*_):
 def _on_undo(*_):
     if current:
         current._undone = True
+        current.let_it_begin()
 
 
 @persistent
 def _on_save(*_):
-    """The file gets the user's settings. What renders now has read its own already."""
+    """The file gets the user's settings."""
+    if current:
+        current.let_it_begin()
     settings.put_all_back()
 
 
@@ -316,6 +342,7 @@ def _on_load(*_):
 
 
 HANDLERS = (
+    ("render_pre", _on_pre),
     ("render_complete", _on_complete),
     ("render_cancel", _on_cancel),
     ("undo_pre", _on_undo),

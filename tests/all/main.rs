@@ -1,6 +1,7 @@
 //! Every test that needs more than one crate's code: real Blenders, real processes, real QUIC.
 //! One binary, because linking many is what makes a suite slow.
 
+mod addon;
 mod assets;
 mod backup;
 mod blend_files;

@@ -100,7 +100,7 @@ def the_list_is_changed_by_operators():
 
 @check
 def every_property_of_a_shot_is_duplicated():
-    known = {name for name in addon.shots.GRANGE_Shot.__annotations__}
+    known = set(addon.shots.GRANGE_Shot.__annotations__)
     assert known == set(addon.listing.COPIED), known ^ set(addon.listing.COPIED)
 
 
@@ -132,13 +132,15 @@ def shots_come_from_cameras_markers_and_a_skybox():
         one.select_set(False)
     bpy.ops.object.empty_add()
     assert bpy.ops.grange.shots_skybox(size=16) == {"FINISHED"}
-    assert names(scene) == [f"Empty {side}" for side in "Front Back Left Right Up Down".split()]
+    assert names(scene) == [
+        f"Empty {side}" for side in ["Front", "Back", "Left", "Right", "Up", "Down"]
+    ]
     assert {shot.camera.name for shot in scene.grange.shots} == {"Empty"}
 
 
 @check
 def undo_takes_a_shot_back_and_a_file_keeps_it():
-    scene, folder = fresh()
+    _scene, folder = fresh()
     bpy.ops.ed.undo_push(message="Begin")
     bpy.ops.grange.shots_from_cameras()
     bpy.ops.ed.undo_push(message="Shots")
@@ -307,7 +309,7 @@ def an_error_keeps_what_is_finished_and_puts_everything_back():
         addon.listing.add(scene, name)
     os.makedirs(os.path.join(folder, "second.png"))
     before, handlers = stage.settings(), stage.handlers()
-    refused("Second: ")
+    refused("Shot `second`: ")
     assert files(folder) == ["first.png"], files(folder)
     stage.same(before, stage.settings())
     assert stage.handlers() == handlers

@@ -4,6 +4,7 @@ A scenario is a generator that yields what it waits for; a timer of Blender's dr
 ticks show whether the interface is alive. Keys are pressed by xdotool, as a person would.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def renders_three():
     yield lambda: running() is None
     assert last().went_well, last().said
     assert files() == ["Camera.png", "Side.png", "Top.png"], files()
-    longest = max(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+    longest = max(b - a for a, b in itertools.pairwise(ticks))
     print(f"{len(ticks)} ticks, the longest gap {longest:.2f} s", flush=True)
     assert len(ticks) > 20 and longest < 4
     nothing_left(before, handlers)

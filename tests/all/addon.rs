@@ -1,0 +1,159 @@
+//! The Blender add-on: what it plans, its operators in every Blender, its zip installed, and its
+//! list of shots in a real window that nobody sees.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::runtimes::{blender, bpy_pythons};
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("all/addon").join(name)
+}
+
+/// Blender 3.4.1 and the bpy modules of 4.2, 4.5 and 5.0, each about to run a script.
+fn every_blender(name: &str) -> Vec<Command> {
+    let mut executable = Command::new(blender());
+    executable.args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"]);
+    executable.arg(script(name)).arg("--");
+    let modules = bpy_pythons().into_iter().map(|(_, python)| {
+        let mut module = Command::new(python);
+        module.arg(script(name));
+        module
+    });
+    std::iter::once(executable).chain(modules).collect()
+}
+
+/// Ends well and says so.
+fn well(command: &mut Command) -> String {
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&done.stderr);
+    let well = done.status.success() && said.contains("all is well");
+    assert!(well, "{command:?}: {said}{complained}");
+    said
+}
+
+/// What `cargo xtask test` has packed.
+fn zip() -> PathBuf {
+    let built = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let zip = built.join(format!("addon/grange-{}.zip", env!("CARGO_PKG_VERSION")));
+    assert!(zip.exists(), "no {}: pack it with `cargo xtask addon`", zip.display());
+    zip.canonicalize().unwrap()
+}
+
+#[test]
+fn the_addon_plans_without_blender() {
+    well(Command::new("python3.11").arg(script("planning.py")));
+}
+
+#[test]
+fn the_addon_does_what_it_says_in_every_blender() {
+    for mut command in every_blender("headless.py") {
+        let folder = TempDir::new().unwrap();
+        well(command.arg(folder.path()));
+    }
+}
+
+#[test]
+fn the_addons_zip_installs_in_every_blender() {
+    for mut command in every_blender("installing.py") {
+        let (folder, user) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        command.env("BLENDER_USER_RESOURCES", user.path());
+        well(command.arg(zip()).arg(folder.path()));
+    }
+}
+
+/// A screen that nobody sees; it goes away with this.
+struct Screen {
+    server: Child,
+    display: String,
+}
+
+impl Screen {
+    /// Xvfb chooses a display that is free, and says which.
+    fn new() -> Screen {
+        let dir = TempDir::new().unwrap();
+        let told = dir.path().join("display");
+        let mut server = Command::new("sh")
+            .arg("-c")
+            .arg("exec Xvfb -displayfd 3 -screen 0 1280x800x24 -nolisten tcp 3>\"$0\"")
+            .arg(&told)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        loop {
+            let number = std::fs::read_to_string(&told).unwrap_or_default();
+            if number.ends_with('\n') {
+                return Screen { server, display: format!(":{}", number.trim()) };
+            }
+            assert!(server.try_wait().unwrap().is_none(), "Xvfb ended");
+            assert!(began.elapsed() < Duration::from_secs(30), "Xvfb does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn blender(&self, arguments: &[&OsStr]) -> Command {
+        let mut command = Command::new(blender());
+        command.args(["--factory-startup", "--window-geometry", "0", "0", "1280", "800"]);
+        command.args(["--python-exit-code", "1", "--python"]).arg(script("window.py")).arg("--");
+        command.args(arguments);
+        command.env("DISPLAY", &self.display).env("LIBGL_ALWAYS_SOFTWARE", "1");
+        command.env_remove("WAYLAND_DISPLAY");
+        command
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Windows take all the time of a small machine: one after the other.
+static ONE_WINDOW: Mutex<()> = Mutex::new(());
+
+fn in_a_window(scenario: &str) {
+    let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (screen, folder) = (Screen::new(), TempDir::new().unwrap());
+    well(&mut screen.blender(&[scenario.as_ref(), folder.path().as_os_str()]));
+}
+
+#[test]
+fn shots_render_while_the_window_is_alive() {
+    in_a_window("renders_three");
+}
+
+#[test]
+fn escape_in_the_middle_cancels_and_puts_everything_back() {
+    in_a_window("escape_cancels");
+}
+
+#[test]
+fn a_full_screen_display_keeps_the_layout() {
+    in_a_window("full_screen_keeps_the_layout");
+    in_a_window("keeps_the_interface");
+}
+
+#[test]
+fn undo_and_save_in_the_middle_change_nothing() {
+    in_a_window("undo_and_save_in_the_middle");
+}
+
+#[test]
+fn a_new_file_in_the_middle_ends_the_run() {
+    in_a_window("a_new_file_ends_it");
+}
+
+#[test]
+fn a_run_stops_when_told_and_when_a_picture_fails() {
+    in_a_window("stops_after_the_picture");
+    in_a_window("an_error_ends_it");
+}
