@@ -127,8 +127,8 @@ def leave() -> None:
 
 
 if __name__ == "__main__":
-    # What is printed is in the log by the time that the order is answered. A pipe is not a terminal,
-    # to which lines go as they come.
+    # What is printed is in the log by the time that the order is answered. A pipe is not a
+    # terminal, to which lines go as they come.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     socket_path, threads = sys.argv[-2:]
