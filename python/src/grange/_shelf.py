@@ -100,8 +100,9 @@ class Shelf:
         """Ends them all, and those that are still to come."""
         with self._changed:
             self._closed = True
-            sessions, self._sessions = self._sessions + self._asked, []
-            self._asked = []
+            # Those without an instance first, lest they get one of those that are ended here.
+            sessions = self._asked + self._sessions
+            self._asked, self._sessions = [], []
         for session in sessions:
             session.end()
 
