@@ -9,7 +9,7 @@ from . import running, shots
 from .plan import pictures
 
 ROWS = 5
-PROBLEM_WIDTH = 7
+LETTER_WIDTH = 7
 """Pixels of a letter, roughly, at a scale of 1: labels do not wrap by themselves."""
 
 
@@ -23,11 +23,9 @@ class GRANGE_UL_shots(bpy.types.UIList):
         row.prop(item, "name", text="", emboss=False)
         seen = row.row(align=True)
         seen.alignment = "RIGHT"
-        if item.camera:
-            icon = "CAMERA_DATA" if item.look == "AHEAD" else "CUBE"
-            seen.label(text="" if item.camera.name in item.name else item.camera.name, icon=icon)
         if item.frames:
             seen.label(text=item.frames)
+        seen.label(icon="CAMERA_DATA" if item.look == "AHEAD" else "CUBE")
 
 
 class Shots:
@@ -165,7 +163,7 @@ def draw_shot(layout, scene, shot):
         pass  # The list says so.
     row = layout.row(heading="Resolution")
     row.prop(shot, "use_resolution", text="")
-    size = row.row(align=True)
+    size = row.column(align=True)
     size.active = shot.use_resolution
     size.prop(shot, "resolution_x", text="")
     size.prop(shot, "resolution_y", text="")
@@ -180,21 +178,23 @@ def draw_shot(layout, scene, shot):
 
 
 def draw_hint(layout, name):
-    split = layout.split(factor=0.4)
-    split.label(text="")
-    row = split.row()
+    row = layout.row()
     row.active = False
+    row.alignment = "RIGHT"
     row.label(text=name, icon="FILE_IMAGE")
 
 
 def draw_run(layout, context, run):
-    draw_text(layout, context, run.line(), "RENDER_STILL")
+    first, *others = run.words()
+    column = layout.column(align=True)
+    draw_text(column, context, first, "RENDER_STILL")
+    for words in others:
+        draw_text(column, context, words, "BLANK1")
     draw_bar(layout, context)
     # Blender's own bar has the button that cancels what is being rendered.
-    row = layout.row(align=True)
-    row.template_running_jobs()
-    row.label(text="or Esc", icon="EVENT_ESC")
+    layout.template_running_jobs()
     layout.operator("grange.stop_after_picture", icon="PAUSE")
+    draw_text(layout, context, "Esc cancels; what is finished stays", "INFO")
 
 
 def draw_bar(layout, context):
@@ -207,10 +207,10 @@ def draw_bar(layout, context):
 def draw_text(layout, context, text, icon):
     """A sentence on as many lines as it needs."""
     letters = max(
-        20, int(context.region.width / context.preferences.system.ui_scale) // PROBLEM_WIDTH
+        20, int(context.region.width / context.preferences.system.ui_scale) // LETTER_WIDTH
     )
     column = layout.column(align=True)
-    for at, line in enumerate(wrapped(text, letters - 6)):
+    for at, line in enumerate(wrapped(text, letters - 4)):
         column.label(text=line, icon="BLANK1" if at else icon)
 
 

@@ -239,6 +239,10 @@ class Run:
 
     def line(self) -> str:
         """Where it is, in a line."""
+        return "  ·  ".join(self.words())
+
+    def words(self) -> list[str]:
+        """Where it is, in a few words each."""
         picture = self.picture
         shots = self.pictures[-1].number
         words = [f"Shot {picture.number} of {shots}: {picture.shot.name}, frame {picture.frame}"]
@@ -250,7 +254,7 @@ class Run:
             words.append(f"{clock(left)} left")
         if self.wants_to_stop:
             words.append("stops after this picture")
-        return "  ·  ".join(words)
+        return words
 
 
 current: Run | None = None
