@@ -321,13 +321,17 @@ impl Driver<'_> {
         }
     }
 
+    /// What it was given to render on, and where that is on the PCI bus.
+    fn device(&self) -> (DeviceKind, Option<String>) {
+        self.device.map_or((DeviceKind::Cpu, None), |device| (device.info.kind, device.pci.clone()))
+    }
+
     /// The worker makes the directory if it writes at all.
     fn call_order(&mut self, operation: String, arguments: serde_json::Value) -> Order {
         self.orders += 1;
         let scratch = self.places.scratch.join(self.orders.to_string());
         let id = CallId(self.orders);
-        let device = self.device.map_or(DeviceKind::Cpu, |device| device.info.kind);
-        let device_pci = self.device.and_then(|device| device.pci.clone());
+        let (device, device_pci) = self.device();
         Order::Call(Box::new(CallOrder { id, operation, arguments, device, device_pci, scratch }))
     }
 
@@ -341,14 +345,15 @@ impl Driver<'_> {
             // Blender will say that it cannot write there.
             tracing::warn!("no scratch directory: {error}");
         }
+        let (device, device_pci) = self.device();
         self.rendering = Some(Rendering { id, frame: order.frame, dir });
         Order::Render(Box::new(BlenderOrder {
             id,
             shot: order.shot,
             frame: order.frame,
             settings: order.settings,
-            device: self.device.map_or(DeviceKind::Cpu, |device| device.info.kind),
-            device_pci: self.device.and_then(|device| device.pci.clone()),
+            device,
+            device_pci,
             threads,
             session: order.session,
             scratch,

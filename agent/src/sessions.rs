@@ -110,10 +110,11 @@ impl Papers {
     fn say(&mut self, message: FromSession) {
         match message {
             FromSession::Progress { .. } => self.progress = Some(message),
-            message => {
+            FromSession::Answered { .. } => {
                 self.said.push_back(message);
                 self.forget_what_is_old();
             }
+            message => self.said.push_back(message),
         }
     }
 

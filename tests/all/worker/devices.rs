@@ -1,14 +1,11 @@
 //! What a render computes on: exactly what it was given, or it fails.
 
-use std::path::Path;
-use std::process::Command;
-
 use grange_blender::instance::DeviceUsed;
 use grange_protocol::agent::{DeviceKind, FailureKind};
 use grange_protocol::job::{DeviceRequest, RenderSettings};
 use grange_protocol::shot::Shot;
 
-use super::live::{Live, every_blender, shot};
+use super::live::{Live, every_blender, goes_well_in_every_blender, shot};
 use crate::runtimes::{blender, bpy_pythons};
 use crate::support::pictures::pixels;
 use crate::support::scenes::scenes;
@@ -48,22 +45,7 @@ async fn a_gpu_that_is_not_there_is_a_failure_and_never_the_cpu() {
 
 #[test]
 fn of_gpus_only_the_one_that_was_given_is_used() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = tests.join("all/worker/devices.py");
-    for program in every_blender() {
-        let mut command = Command::new(&program);
-        if program == blender() {
-            command.args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"]);
-            command.arg(&script).arg("--");
-        } else {
-            command.arg(&script);
-        }
-        let done = command.arg(tests.join("../crates/blender/src")).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stdout);
-        let complained = String::from_utf8_lossy(&done.stderr);
-        let well = done.status.success() && said.contains("all is well");
-        assert!(well, "{}: {said}{complained}", program.display());
-    }
+    goes_well_in_every_blender("all/worker/devices.py");
 }
 
 #[tokio::test]

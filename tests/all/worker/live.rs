@@ -1,6 +1,7 @@
 //! One live Blender for a test.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use grange_blender::instance::{
@@ -195,6 +196,28 @@ impl Live {
 pub(crate) fn every_blender() -> Vec<PathBuf> {
     let wheels = bpy_pythons().into_iter().map(|(_, program)| program);
     std::iter::once(blender()).chain(wheels).collect()
+}
+
+/// Runs a script of checks, by its path below the tests, inside each of them. It is given where the
+/// worker is, and says that all is well at its end.
+#[track_caller]
+pub(crate) fn goes_well_in_every_blender(script: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = tests.join(script);
+    for program in every_blender() {
+        let mut command = Command::new(&program);
+        if program == blender() {
+            command.args(["-b", "--factory-startup", "--python-exit-code", "1", "--python"]);
+            command.arg(&script).arg("--");
+        } else {
+            command.arg(&script);
+        }
+        let done = command.arg(tests.join("../crates/blender/src")).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        let complained = String::from_utf8_lossy(&done.stderr);
+        let well = done.status.success() && said.contains("all is well");
+        assert!(well, "{}: {said}{complained}", program.display());
+    }
 }
 
 /// Names of what was rendered.
