@@ -49,9 +49,11 @@ impl Core {
         if live.len() < 2 || now.since(since) < patience {
             return;
         }
-        // A session has more to lose than time.
+        // A session has more to lose than time, so it goes only where memory is short already, and not
+        // for what was set aside before anybody knew what it needs.
         let work = live.iter().rfind(|(_, one)| !self.serves_a_session(one.activity.lease()));
-        let Some((id, youngest)) = work.or(live.last()) else { return };
+        let last = live.last().filter(|_| used > capacity);
+        let Some((id, youngest)) = work.or(last) else { return };
         self.decide(at, format!("{words}: the youngest instance gives way"));
         if let Some(device) = self.devices.get_mut(usize::from(at)) {
             device.short_since = Some(now);
