@@ -33,7 +33,6 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
         name="Selected Shot Only", description="Render the shot that is chosen in the list alone"
     )
 
-    _timer = None
     _run: running.Run | None = None
     _shown_at = 0.0
 
@@ -70,7 +69,8 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
         self._run = run
         run.begin()
         manager = context.window_manager
-        self._timer = manager.event_timer_add(TICK_S, window=context.window)
+        timer = manager.event_timer_add(TICK_S, window=context.window)
+        run.at_end = lambda: clear(timer)
         manager.modal_handler_add(self)
         redraw(context, run.line())
         return {"RUNNING_MODAL"}
@@ -78,7 +78,7 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
     def modal(self, context, event):
         run = self._run
         if run is None or run.is_over:
-            return self._over(context)
+            return self._over()
         if event.type == "ESC" and event.value == "PRESS" and not running.is_rendering():
             # During a render Blender takes the key for itself, and the run hears of that.
             run.end(False, f"canceled: {run.written()}")
@@ -89,13 +89,13 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
                 self._shown_at = time.monotonic()
         else:
             return {"PASS_THROUGH"}
-        return self._over(context) if run.is_over else {"PASS_THROUGH"}
+        return self._over() if run.is_over else {"PASS_THROUGH"}
 
-    def cancel(self, context):
+    def cancel(self, _context):
         """Blender ends it: the window closes, or another file comes."""
         if self._run is not None:
             self._run.end(False, f"canceled: {self._run.written()}")
-            self._over(context)
+            self._over()
 
     def _planned(self, context):
         """A run that has not begun, or None after the user was told why there is none."""
@@ -110,11 +110,7 @@ class GRANGE_OT_render_shots(bpy.types.Operator):
             self.report({"ERROR"}, sentence(str(error)))
             return None
 
-    def _over(self, context):
-        if self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
-        redraw(context, None)
+    def _over(self):
         run, self._run = self._run, None
         if run is None or run.went_well is None:
             return {"CANCELLED"}
@@ -166,6 +162,12 @@ def show_folder(folder):
 
 def sentence(text):
     return text[:1].upper() + text[1:]
+
+
+def clear(timer):
+    """However a run ends: no timer stays, and nothing in the status bar."""
+    bpy.context.window_manager.event_timer_remove(timer)
+    redraw(bpy.context, None)
 
 
 def redraw(context, text):

@@ -44,6 +44,8 @@ class Run:
         self.wants_to_stop = False
         """After the picture that is being rendered."""
         self._rendering = False
+        self.at_end: Callable[[], object] | None = None
+        """Called once when it is over, however that came."""
         self._began = False
         self._completed = False
         self._canceled = False
@@ -84,6 +86,8 @@ class Run:
         if wrong:
             self.went_well, self.said = False, f"{self.said}; {wrong[0]}"
         current, last = None, self
+        if self.at_end is not None:
+            self.at_end()
 
     # One after the other, while the window is alive.
 

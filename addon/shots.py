@@ -166,6 +166,11 @@ def _refuse(shot, scene, seen_from, looks):
         )
     if shot.view_layer.strip() and shot.view_layer.strip() not in scene.view_layers:
         raise ValueError(f"{name}: scene `{scene.name}` has no view layer `{shot.view_layer}`")
+    if _wants_denoiser(scene, shot.view_layer.strip()) and not _has_denoiser():
+        raise ValueError(
+            f"{name}: this Blender was built without a denoiser, and scene `{scene.name}` wants "
+            "one: turn off Render Properties > Sampling > Render > Denoise"
+        )
     if seen_from is None:
         if any(marker.camera for marker in scene.timeline_markers):
             return
@@ -178,6 +183,25 @@ def _refuse(shot, scene, seen_from, looks):
         raise ValueError(
             f"{name}: `{seen_from.name}` is no camera: choose one, or where the shot looks from it"
         )
+
+
+def _wants_denoiser(scene, only_layer):
+    if scene.render.engine != "CYCLES" or not scene.cycles.use_denoising:
+        return False
+    # Where none is built in this is empty.
+    if scene.cycles.denoiser == "OPTIX":
+        return False
+    rendered = (one for one in scene.view_layers if (one.name == only_layer) or not only_layer)
+    return any((only_layer or one.use) and one.cycles.use_denoising for one in rendered)
+
+
+def _has_denoiser():
+    """Debian's Blender has none, and Cycles ends a render there as if it were canceled."""
+    try:
+        import _cycles
+    except ImportError:
+        return False
+    return bool(getattr(_cycles, "with_openimagedenoise", False))
 
 
 def _weight(scene, shot):

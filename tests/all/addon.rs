@@ -153,7 +153,8 @@ fn a_new_file_in_the_middle_ends_the_run() {
 }
 
 #[test]
-fn a_run_stops_when_told_and_when_a_picture_fails() {
+fn a_run_stops_when_told_when_turned_off_and_when_a_picture_fails() {
+    in_a_window("turned_off_in_the_middle");
     in_a_window("stops_after_the_picture");
     in_a_window("an_error_ends_it");
 }

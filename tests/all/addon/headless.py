@@ -303,6 +303,21 @@ def mistakes_are_said_before_anything_is_rendered():
 
 
 @check
+def a_denoiser_that_is_missing_is_said_before():
+    """Debian's Blender has none."""
+    scene, folder = fresh()
+    addon.listing.add(scene, "hero")
+    scene.cycles.use_denoising = True
+    if addon.shots._has_denoiser():
+        assert bpy.ops.grange.render_shots() == {"FINISHED"}
+        return
+    refused("built without a denoiser")
+    assert files(folder) == []
+    scene.view_layers[0].cycles.use_denoising = False
+    assert bpy.ops.grange.render_shots() == {"FINISHED"}
+
+
+@check
 def an_error_keeps_what_is_finished_and_puts_everything_back():
     scene, folder = fresh()
     for name in ("first", "second", "third"):

@@ -238,6 +238,21 @@ def stops_after_the_picture():
     nothing_left(before, handlers)
 
 
+def turned_off_in_the_middle():
+    three_cameras(samples=400)
+    before, handlers = stage.settings(), stage.handlers()
+    start()
+    yield in_the_middle
+    addon.unregister()
+    assert running() is None
+    yield lambda: not addon.running.is_rendering()
+    addon.register()
+    assert last().said == "the add-on was turned off", last().said
+    assert stage.handlers() == handlers, stage.handlers()
+    assert bpy.context.scene.camera.name == "Camera"
+    assert bpy.context.scene.render.filepath == before["Scene", "render", "filepath"]
+
+
 def an_error_ends_it():
     three_cameras(samples=1)
     os.makedirs(os.path.join(FOLDER, "Side.png"))
