@@ -188,9 +188,6 @@ def _refuse(shot, scene, seen_from, looks):
 def _wants_denoiser(scene, only_layer):
     if scene.render.engine != "CYCLES" or not scene.cycles.use_denoising:
         return False
-    # Where none is built in this is empty.
-    if scene.cycles.denoiser == "OPTIX":
-        return False
     rendered = (one for one in scene.view_layers if (one.name == only_layer) or not only_layer)
     return any((only_layer or one.use) and one.cycles.use_denoising for one in rendered)
 

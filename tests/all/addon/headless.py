@@ -10,6 +10,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bpy  # noqa: E402
+import paper  # noqa: E402
 import stage  # noqa: E402
 from mathutils import Vector  # noqa: E402
 
@@ -366,6 +367,50 @@ def a_second_start_is_refused():
     assert bpy.ops.grange.render_shots() == {"FINISHED"}
     bpy.app.handlers.render_pre.remove(again)
     assert answers == [{"CANCELLED"}], answers
+
+
+@check
+def the_panels_say_what_there_is():
+    scene, _ = fresh()
+    panels = addon.panels
+    assert paper.drawn(panels.GRANGE_PT_output)[-1] == "", "only buttons that make shots"
+    bpy.ops.grange.shots_from_cameras()
+    addon.listing.add(scene, "turn").frames = "1-24"
+    assert "Render 25 Pictures" in paper.drawn(panels.GRANGE_PT_sidebar)
+    shot = paper.drawn(panels.GRANGE_PT_sidebar_shot)
+    assert "turn_0001.png" in shot and "view_layer" in shot, shot
+    paper.drawn(panels.GRANGE_MT_shots)
+    row = paper.Panel()
+    for item in scene.grange.shots:
+        panels.GRANGE_UL_shots.draw_item(row, None, row.layout, None, item, 0, None, "")
+    assert "1-24" in row.texts()
+    scene.grange.shots[1].output = "{no}"
+    said = " ".join(paper.drawn(panels.GRANGE_PT_output))
+    assert "shot `turn`: the output name `{no}` has an unknown token {no}" in said, said
+    assert "Render Shots" in said
+
+
+@check
+def the_panels_show_a_run():
+    scene, _ = fresh()
+    for name in ("first", "second"):
+        addon.listing.add(scene, name)
+    said, bars = [], []
+
+    def look(*_):
+        said.append(paper.drawn(addon.panels.GRANGE_PT_output))
+        header = paper.Panel()
+        addon.panels.draw_header(header, paper.Context())
+        bars.append(header.texts())
+
+    bpy.app.handlers.render_pre.append(look)
+    bpy.ops.grange.render_shots()
+    bpy.app.handlers.render_pre.remove(look)
+    assert "Shot 1 of 2: first, frame 1" in said[0], said
+    assert "Shot 2 of 2: second, frame 1" in said[1] and "0:00 left" in said[1], said
+    # It goes by time, so the second picture may have come a way already.
+    assert "progress" in bars[1] or 50 <= int(bars[1][1].split()[0]) < 100, bars
+    assert "2 pictures written" in paper.drawn(addon.panels.GRANGE_PT_output)
 
 
 @check
