@@ -2,6 +2,7 @@
 """The panels: the list of shots, the shot that is chosen, and how far a run is."""
 
 import os
+from functools import lru_cache
 
 import bpy
 
@@ -128,14 +129,14 @@ def draw_render(layout, context):
     if not scene.grange.shots:
         return
     try:
-        planned, problem = pictures.plan(shots.wanted(scene)), None
+        planned, problem = plan(tuple(shots.wanted(scene)))
     except ValueError as error:
-        planned, problem = [], str(error)
+        planned, problem = 0, str(error)
     if problem:
         draw_text(layout, context, problem, "ERROR")
     row = layout.row(align=True)
     row.scale_y = 1.4
-    text = f"Render {running.count(len(planned), 'Picture')}" if planned else "Render Shots"
+    text = f"Render {running.count(planned, 'Picture')}" if planned else "Render Shots"
     whole = row.row(align=True)
     whole.enabled = not problem
     whole.operator("grange.render_shots", text=text, icon="RENDER_STILL").only_active = False
@@ -144,6 +145,22 @@ def draw_render(layout, context):
     if running.last and not problem:
         icon = "CHECKMARK" if running.last.went_well else "INFO"
         draw_text(layout, context, running.last.said, icon)
+
+
+@lru_cache(maxsize=4)
+def plan(wanted):
+    """How many pictures these shots are, or what is wrong with them. Kept, because a panel is drawn
+    whenever the mouse moves over it."""
+    try:
+        return len(pictures.plan(wanted)), None
+    except ValueError as error:
+        return 0, str(error)
+
+
+@lru_cache(maxsize=4)
+def first_picture(shot):
+    """Of the shot that is chosen."""
+    return pictures.of_shot(shot)[0]
 
 
 def draw_shot(layout, scene, shot):
@@ -157,7 +174,7 @@ def draw_shot(layout, scene, shot):
     column.prop(shot, "frames")
     column.prop(shot, "output")
     try:
-        first = pictures.of_shot(shots.plain(scene, shot))[0]
+        first = first_picture(shots.plain(scene, shot))
         draw_hint(layout, os.path.relpath(first.path, first.shot.folder))
     except ValueError:
         pass  # The list says so.

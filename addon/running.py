@@ -102,6 +102,10 @@ class Run:
             self.end(False, f"{error}; {self.written()}")
         except (LookupError, ReferenceError):
             self.end(False, f"{self._shot()}: its scene or camera is gone")
+        except Exception as error:
+            # A fault of ours, for the console; the scene is put back all the same.
+            self.end(False, f"{self._shot()}: {error}")
+            raise
 
     def _next(self) -> None:
         if self.progress.done == len(self.pictures):
