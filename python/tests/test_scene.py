@@ -200,3 +200,12 @@ def test_paths_are_absolute_and_plain(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(os.path, "abspath", lambda _path: "C:\\b.blend")
     with pytest.raises(GrangeError, match="a path of Windows"):
         plain_path(Path("b.blend"))
+
+
+def test_a_copy_is_sent_in_the_place_of_a_file(tmp_path: Path) -> None:
+    farm, shot, wood = Farm(), tmp_path / "shot.blend", image(tmp_path / "wood.png")
+    copy = blend(tmp_path / "elsewhere/copy.blend", images=[wood])
+    scene = upload(farm, shot, content=copy)
+    assert scene.blend == str(shot) and not scene.warnings
+    content = {entry["path"]: farm.blobs[entry["blob"]] for entry in farm.manifest}
+    assert content == {str(shot): copy.read_bytes(), str(wood): b"wood.png"}

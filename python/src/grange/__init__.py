@@ -27,7 +27,7 @@ from .errors import (
     RemoteTraceback,
 )
 from .farm import Farm, connect, local
-from .jobs import Job, JobProgress, Log, Output
+from .jobs import Job, JobProgress, Log, Output, Task
 
 if TYPE_CHECKING:
     from .blender import Blender
@@ -54,6 +54,7 @@ __all__ = [
     "Refused",
     "RemoteTraceback",
     "Shot",
+    "Task",
     "connect",
     "is_configured",
     "local",

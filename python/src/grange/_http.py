@@ -208,6 +208,10 @@ class Api:
         """Closes the connections. What is asked afterwards raises `NotConnected`."""
         self._wire.close()
 
+    def abort(self) -> None:
+        """Closes the connections, also those in use: whoever waits for one gets `NotConnected`."""
+        self._wire.abort()
+
     def __enter__(self) -> Api:
         return self
 

@@ -68,17 +68,20 @@ def upload(
     api: Farm,
     path: Path,
     *,
+    content: Path | None = None,
     allow_missing: bool = False,
     on_bytes: Callable[[int, int], None] | None = None,
 ) -> Scene:
     """Sends a .blend file with all that it needs, and what is there already not again.
+
+    `content` is a file that is sent in the place of `path`; what it names is meant from there.
 
     `on_bytes` hears of bytes sent and of bytes in all, as far as these are known by then; from any
     thread. Raises `MissingFiles` if a library is not there, unless `allow_missing`: then it is a
     warning, as textures always are; `OSError` if a file cannot be read; `GrangeError` if the
     scene's name cannot travel or the folders change all the time.
     """
-    upload = _Upload(api, plain_path(path), on_bytes)
+    upload = _Upload(api, plain_path(path), content or path, on_bytes)
     upload.send([upload.blend])
     scene = upload.read()
     missing: list[dict[str, Any]] = scene["missing"]
@@ -131,9 +134,16 @@ def listing(folder: str) -> dict[str, list[str]] | None:
 class _Upload:
     """One scene on its way."""
 
-    def __init__(self, api: Farm, blend: str, on_bytes: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self,
+        api: Farm,
+        blend: str,
+        content: Path,
+        on_bytes: Callable[[int, int], None] | None,
+    ) -> None:
         self.api = api
         self.blend = blend
+        self.content = content
         self.on_bytes = on_bytes
         self.sent: dict[str, Sent | None] = {}
         """What the farm has, by path; `None` for a library that cannot be read."""
@@ -178,7 +188,8 @@ class _Upload:
             if self.on_bytes:
                 self.on_bytes(done + sent, done + of_all)
 
-        blobs = self.api.upload_all([Path(name) for name in names], on_bytes)
+        paths = [self.content if name == self.blend else Path(name) for name in names]
+        blobs = self.api.upload_all(paths, on_bytes)
         self.sent.update(zip(names, blobs, strict=True))
         self.bytes += sum(blob.len for blob in blobs)
 

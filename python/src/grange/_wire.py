@@ -17,6 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
+from weakref import WeakSet
 
 from ._connect import Connect
 from .errors import NotConnected
@@ -84,6 +85,11 @@ class Connection:
         with contextlib.suppress(OSError):
             self.sock.close()
 
+    def shut(self) -> None:
+        """Ends it for a thread that is waiting for it, whose read or write breaks at once."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
 
 class Wire:
     """The connections to one farm."""
@@ -115,6 +121,12 @@ class Wire:
                 return connection
             connection.close()
 
+    def abort(self) -> None:
+        """Closes all connections, also those in use."""
+        self.close()
+        for connection in list(self._open_ones):
+            connection.shut()
+
     def give_back(self, connection: Connection) -> None:
         """Returns a connection whose answer was read to its end."""
         connection.idle_since = time.monotonic()
@@ -136,6 +148,8 @@ class Wire:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
+        self._open_ones: WeakSet[Connection] = WeakSet()
+        """All that there are, in use or not."""
 
     def _open(self) -> Connection:
         """A new connection to the first address that answers, the one of last time first."""
@@ -163,7 +177,9 @@ class Wire:
         if self._context is None:
             self._context = trusting(self._certificate(host, port))
         sock = _handshake(self._context, host, port)
-        return Connection(sock, _host_header(host, port), fresh=True)
+        connection = Connection(sock, _host_header(host, port), fresh=True)
+        self._open_ones.add(connection)
+        return connection
 
     def _certificate(self, host: str, port: int) -> str:
         """The farm's CA certificate (PEM), which is the one in the connect string."""

@@ -162,6 +162,7 @@ class Farm:
         self,
         path: StrPath,
         *,
+        content: StrPath | None = None,
         frames: Frames | None = None,
         shots: Sequence[Shot] | None = None,
         scene: str | None = None,
@@ -181,9 +182,11 @@ class Farm:
     ) -> Job:
         """Renders a scene file on the farm: its animation, or these shots of it.
 
-        What is not given stays as the file has it. `frames` are `"1-250"`, `"1-100x4"`, a number, a
-        range or any numbers; `resolution` is in pixels, `samples` per pixel; `output` is the
-        pictures' name without extension, where a run of # is the frame's number; `priority` is 0
+        What is not given stays as the file has it. `content` is a .blend file that is sent in the
+        place of the one at `path`, which need not be there: a copy with changes that are not saved
+        yet, whose relative paths are meant from `path`. `frames` are `"1-250"`, `"1-100x4"`, a
+        number, a range or any numbers; `resolution` is in pixels, `samples` per pixel; `output` is
+        the pictures' name without extension, where a run of # is the frame's number; `priority` is 0
         (last) to 100 (first), 50 unless told; `settings` are those of `RenderSettings` in
         `/openapi.json`, such as `{"device": "cpu"}`; `preview` adds a video; `chunk` is how many
         frames one instance renders in a row. The scene's files are sent first, which `on_bytes`
@@ -195,7 +198,11 @@ class Farm:
         from . import _scene
 
         uploaded = _scene.upload(
-            self.api, Path(path), allow_missing=allow_missing, on_bytes=on_bytes
+            self.api,
+            Path(path),
+            content=None if content is None else Path(content),
+            allow_missing=allow_missing,
+            on_bytes=on_bytes,
         )
         if on_warning is not None:
             for warning in uploaded.warnings:
@@ -241,6 +248,12 @@ class Farm:
             for state in agent["device_states"]
         )
         return max(1, sum(int(state["slots"]) for state in states))
+
+    def abort(self) -> None:
+        """Breaks off whatever is under way in other threads, which raises `NotConnected` there, and
+        closes the farm without a word. Jobs go on; sessions end when nothing is heard of them.
+        """
+        self.api.abort()
 
     def _hold(self, session: int, on_end: Callable[[], None] | None = None) -> None:
         """Tells the farm from now on that a session is wanted; `close` ends it.

@@ -96,6 +96,30 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A part of a job, one frame or several in a row, as it is rendered."""
+
+    step: int
+    task: int
+    label: str
+    """For people: `frame 12`, `Front, frame 1`."""
+    state: str
+    """`waiting`, `ready`, `running`, `completed`, `failed` or `canceled`."""
+    agent: str | None
+    """The host that has it."""
+    stage: str | None
+    """Of one that runs: `fetching`, `queued`, `loading`, `rendering` or `uploading`."""
+    fraction: float
+    """Done share, 0 to 1."""
+    sample: int
+    """Samples of the frame that are done; 0 if the engine does not tell."""
+    samples: int
+    """Samples of the frame in all; 0 if the engine does not tell."""
+    reason: str | None
+    """Why its latest attempt failed, if one has."""
+
+
+@dataclass(frozen=True)
 class Log:
     """What Blender printed in one attempt at a task."""
 
@@ -185,7 +209,9 @@ class Job:
 
         With `follow`, those to come as well, until the job is over; otherwise those that there are.
         """
-        return (out for out in self._follow(0, None, None) if out) if follow else self._since(0)
+        if not follow:
+            return self._since(0)
+        return (out for out in self._follow(0, None, None) if isinstance(out, Output))
 
     def fetch(
         self, dir: str | os.PathLike[str], update: Update | None = None, *, check: bool = True
@@ -201,7 +227,7 @@ class Job:
         pool = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="grange-fetch")
         try:
             for output in self._follow(0, None, update):
-                if output is not None:
+                if isinstance(output, Output):
                     saving.append(pool.submit(output.save, dir))
                 # One that failed is told now, not when the job is over.
                 while saving and saving[0].done():
@@ -211,6 +237,19 @@ class Job:
             pool.shutdown(wait=True, cancel_futures=True)
         self._checked(check)
         return paths
+
+    def changes(
+        self, after: int = 0, *, poll_s: float | None = None
+    ) -> Iterator[Output | Task | None]:
+        """What happens to it, as it happens, until it is over: outputs in the order of their
+        commits, the tasks that run or have changed, and `None` whenever this object is news itself.
+
+        Outputs come from the cursor `after` on. With `poll_s` the farm is asked again after so many
+        seconds, for networks that do not let a lasting answer through. First comes how it is now.
+        """
+        if poll_s is None:
+            return self._follow(after, None, None)
+        return self._poll(after, poll_s)
 
     def cancel(self) -> Job:
         """Stops it for good; what was rendered is kept. Returns itself."""
@@ -251,8 +290,8 @@ class Job:
 
     def _follow(
         self, cursor: int, until: float | None, update: Update | None
-    ) -> Iterator[Output | None]:
-        """Outputs after a cursor as they are committed, and `None` for every other change.
+    ) -> Iterator[Output | Task | None]:
+        """Outputs after a cursor as they are committed, tasks, and `None` for the job itself.
 
         Ends when the job is over and all is told, or when the time is.
         """
@@ -266,6 +305,8 @@ class Job:
                 output = self._output(told["output"]["output"])
                 cursor = max(cursor, output.cursor)
                 yield output
+            elif "task" in told:
+                yield _task(told["task"]["task"])
             elif "job" in told:
                 self._view = told["job"]
                 if update is not None:
@@ -277,6 +318,20 @@ class Job:
         if self.is_over:
             # The news that it is over may overtake those of its last outputs.
             yield from self._since(cursor)
+
+    def _poll(self, cursor: int, pause_s: float) -> Iterator[Output | Task | None]:
+        while True:
+            told = self._api.get(f"/jobs/{self.id}")
+            self._view = told["job"]
+            yield None
+            for view in told["tasks"]:
+                yield _task(view)
+            for output in self._since(cursor):
+                cursor = max(cursor, output.cursor)
+                yield output
+            if self.is_over:
+                return
+            time.sleep(pause_s)
 
     def _since(self, cursor: int) -> Iterator[Output]:
         for row in pages(self._api, f"/jobs/{self.id}/outputs", cursor=cursor):
@@ -295,6 +350,23 @@ class Job:
             since=self._view["submitted_at"] / 1000,
             api=self._api,
         )
+
+
+def _task(view: dict[str, Any]) -> Task:
+    told: dict[str, Any] = view["progress"] or {}
+    failures: list[dict[str, Any]] = view["failures"]
+    return Task(
+        step=view["step"],
+        task=view["task"],
+        label=view["label"],
+        state=view["state"],
+        agent=view["agent"],
+        stage=told.get("stage"),
+        fraction=told.get("fraction", 0.0),
+        sample=told.get("sample", 0),
+        samples=told.get("samples", 0),
+        reason=failures[-1]["reason"] if failures else None,
+    )
 
 
 def pages(api: Api, path: str, **query: object) -> Iterator[dict[str, Any]]:

@@ -98,6 +98,68 @@ def test_outputs_are_saved_as_they_come_also_over_a_break(farm, job, tmp_path):
     assert job.state == "completed"
 
 
+def running(sample):
+    progress = {"stage": "rendering", "fraction": sample / 8, "sample": sample, "samples": 8}
+    task = {"step": 0, "task": 1, "label": "frame 2", "state": "running", "agent": "host"}
+    return {"task": {"job": 7, "task": task | {"progress": progress, "failures": []}}}
+
+
+def told_of(job, changes):
+    """Changes in a few words."""
+    for change in changes:
+        if change is None:
+            yield job.state
+        elif isinstance(change, grange.Output):
+            yield change.name
+        else:
+            yield f"{change.label} on {change.agent}: {change.sample}/{change.samples}"
+
+
+WHOLE = ["active", "frame 2 on host: 3/8", "0001.png", "completed", "0002.png"]
+
+
+def test_changes_are_told_as_they_come(farm, job):
+    last = {"job": view("completed", 2)}
+    farm.on(FOLLOW, events({"job": view()}, running(3), "caughtup", committed(1, "0001.png"), last))
+    farm.on(f"{REST}1", Given({"items": [output(2, "0002.png")], "next": None}))
+    assert list(told_of(job, job.changes())) == WHOLE
+
+
+def test_changes_are_also_found_by_asking(farm, job):
+    def detail(view, *tasks):
+        return Given({"job": view, "steps": [], "tasks": [task["task"]["task"] for task in tasks]})
+
+    farm.on("GET /api/v1/jobs/7", detail(view(), running(3)), detail(view("completed", 2)))
+    farm.on(f"{REST}0", Given({"items": [output(1, "0001.png")], "next": None}))
+    farm.on(f"{REST}1", Given({"items": [output(2, "0002.png")], "next": None}))
+    assert list(told_of(job, job.changes(poll_s=0.01))) == WHOLE
+
+
+def test_whoever_listens_is_woken_by_an_abort(farm, api, job):
+    def hang(handler, _):
+        handler.begin("text/event-stream")
+        handler.chunk(b'data: "caughtup"\n\n')
+        began.set()
+        time.sleep(10)
+
+    began = threading.Event()
+    farm.on(FOLLOW, hang)
+    ended: list[BaseException] = []
+
+    def listen():
+        try:
+            list(job.changes())
+        except grange.NotConnected as error:
+            ended.append(error)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert began.wait(10)
+    api.abort()
+    listener.join(8)
+    assert ended, "still listening"
+
+
 def test_whole_files_are_kept_and_those_of_before_are_not(farm, job, tmp_path):
     over = events({"job": view("completed", 2)}, committed(1, "a"), committed(2, "b"), "caughtup")
     farm.on(FOLLOW, over)
