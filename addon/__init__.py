@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Grange in Blender: a list of shots, rendered one after the other, each to its own file.
+"""Grange in Blender: a list of shots, rendered one after the other, each to its own file; here, or
+on a render farm.
 
 Works as an add-on in Blender 3.4 to 4.1, and as an extension from 4.2 on.
 """
 
 import bpy
 
-from . import listing, panels, rendering, running, settings, shots
+from . import listing, panels, preferences, rendering, running, settings, shots
+from .farm import live, operators
+from .farm import panels as farm_panels
 
 bl_info = {
     "name": "Grange",
@@ -14,12 +17,20 @@ bl_info = {
     "version": (0, 1, 0),
     "blender": (3, 4, 0),
     "location": "Properties > Output, and the 3D view's sidebar > Grange",
-    "description": "Render a list of shots, each to its own file name",
+    "description": "Render a list of shots, each to its own file name; here or on a render farm",
     "category": "Render",
 }
 
-CLASSES = (*shots.CLASSES, *listing.CLASSES, *rendering.CLASSES, *panels.CLASSES)
-MODULES = (shots, settings, panels)
+CLASSES = (
+    *shots.CLASSES,
+    *listing.CLASSES,
+    *rendering.CLASSES,
+    *panels.CLASSES,
+    *preferences.CLASSES,
+    *operators.CLASSES,
+    *farm_panels.CLASSES,
+)
+MODULES = (shots, settings, panels, live)
 """Those that have more to register than classes."""
 
 

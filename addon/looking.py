@@ -35,15 +35,36 @@ def camera(scene: bpy.types.Scene, origin: bpy.types.Object, look: str) -> bpy.t
     if made is None:
         made = bpy.data.objects.new(".Grange Skybox", bpy.data.cameras.new(".Grange Skybox"))
         made[MARK] = True
-    lens: Any = made.data
+    _square(made.data, origin)
+    made.matrix_world = placed(scene, origin) @ turned(look)
+    return made
+
+
+def camera_that_follows(origin: bpy.types.Object, look: str) -> bpy.types.Object:
+    """A camera that stays where `origin` is, also when that moves, and looks to one side of it.
+
+    It is in no collection yet.
+    """
+    lens = bpy.data.cameras.new("Grange Skybox")
+    made = bpy.data.objects.new(f"Grange {origin.name} {look.capitalize()}", lens)
+    _square(lens, origin)
+    made.rotation_mode = "QUATERNION"
+    turn = turned(look) if origin.type == "CAMERA" else UPRIGHT @ turned(look)
+    made.rotation_quaternion = turn.to_quaternion()
+    made.constraints.new("COPY_LOCATION").target = origin
+    turning = made.constraints.new("COPY_ROTATION")
+    turning.target, turning.mix_mode = origin, "BEFORE"
+    return made
+
+
+def _square(lens: Any, origin: bpy.types.Object) -> None:
+    """The lens for one side of six."""
     lens.type, lens.sensor_fit, lens.angle = "PERSP", "AUTO", math.radians(90)
     lens.shift_x = lens.shift_y = 0.0
     lens.dof.use_dof = False
     own = origin.data if origin.type == "CAMERA" else None
     lens.clip_start = own.clip_start if own else 0.01
     lens.clip_end = own.clip_end if own else 10_000.0
-    made.matrix_world = placed(scene, origin) @ turned(look)
-    return made
 
 
 def placed(scene: bpy.types.Scene, origin: bpy.types.Object) -> Matrix:

@@ -10,6 +10,7 @@ from . import running, shots
 from .plan import pictures
 
 ROWS = 5
+BLOCKS = 12
 LETTER_WIDTH = 7
 """Pixels of a letter, roughly, at a scale of 1: labels do not wrap by themselves."""
 
@@ -207,18 +208,29 @@ def draw_run(layout, context, run):
     draw_text(column, context, first, "RENDER_STILL")
     for words in others:
         draw_text(column, context, words, "BLANK1")
-    draw_bar(layout, context)
+    draw_run_bar(layout, context)
     # Blender's own bar has the button that cancels what is being rendered.
     layout.template_running_jobs()
     layout.operator("grange.stop_after_picture", icon="PAUSE")
     draw_text(layout, context, "Esc cancels; what is finished stays", "INFO")
 
 
-def draw_bar(layout, context):
+def draw_run_bar(layout, context):
     if hasattr(layout, "progress"):
-        layout.progress(factor=running.fraction(), text=f"{100 * running.fraction():.0f} %")
+        draw_bar(layout, running.fraction())
     else:
         layout.prop(context.scene.grange, "progress", slider=True)
+
+
+def draw_bar(layout, fraction, text=""):
+    """How far something is, 0 to 1. Bars of Blender's own there are since 4.0."""
+    percent = f"{100 * fraction:.0f} %"
+    words = f"{text}  ·  {percent}" if text else percent
+    if hasattr(layout, "progress"):
+        layout.progress(factor=fraction, text=words)
+    else:
+        full = round(BLOCKS * fraction)
+        layout.label(text=f"{'█' * full}{'░' * (BLOCKS - full)}  {words}")
 
 
 def draw_text(layout, context, text, icon):
@@ -245,7 +257,7 @@ def draw_header(header, context):
     if running.current:
         row = header.layout.row()
         row.ui_units_x = 8
-        draw_bar(row, context)
+        draw_run_bar(row, context)
         if context.area and context.area.type == "IMAGE_EDITOR":
             header.layout.label(text=running.current.line())
 

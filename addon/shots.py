@@ -21,6 +21,13 @@ from .plan import pictures
 
 SEEN_FROM = {"CAMERA", "EMPTY"}
 
+WHAT = (
+    ("ANIMATION", "Animation", "The scene's range of frames"),
+    ("FRAME", "Frame", "The current frame"),
+    ("SHOTS", "Shots", "The ticked shots of the list"),
+)
+"""What a farm renders of a scene."""
+
 
 def _can_see(_shot, thing):
     return thing.type in SEEN_FROM
@@ -95,6 +102,9 @@ class GRANGE_SceneSettings(bpy.types.PropertyGroup):
 
     shots: CollectionProperty(type=GRANGE_Shot)
     active: IntProperty(name="Shot", description="The shot that is chosen in the list")
+    what: EnumProperty(
+        name="What", description="What the farm renders", items=WHAT, default="ANIMATION"
+    )
     before: StringProperty(
         options={"HIDDEN"},
         description="What Grange has changed for the picture that is being rendered",
@@ -110,25 +120,28 @@ def active_shot(scene):
     return settings.shots[settings.active] if 0 <= settings.active < len(settings.shots) else None
 
 
-def wanted(scene, *, only_active=False):
+def wanted(scene, *, only_active=False, on_farm=False):
     """The shots that are to be rendered, as the plan has them.
 
-    Raises `ValueError` with a sentence that names the shot and what it lacks.
+    Raises `ValueError` with a sentence that names the shot and what it lacks. A farm says itself
+    what its own Blenders cannot do.
     """
     if only_active:
         chosen = [shot for shot in (active_shot(scene),) if shot is not None]
     else:
         chosen = [shot for shot in scene.grange.shots if shot.enabled]
-    return [plain(scene, shot) for shot in chosen]
+    return [plain(scene, shot, on_farm=on_farm) for shot in chosen]
 
 
-def plain(scene, shot):
+def plain(scene, shot, *, on_farm=False):
     """One shot, with what it leaves open taken from its scene. Raises `ValueError` likewise."""
     target = shot.scene or scene
     render = target.render
     seen_from = shot.camera or target.camera
     looks = shot.look != "AHEAD"
     _refuse(shot, target, seen_from, looks)
+    if not on_farm:
+        _refuse_denoiser(shot, target)
     layer = shot.view_layer.strip() or None
     size = (shot.resolution_x, shot.resolution_y) if shot.use_resolution else None
     return pictures.Shot(
@@ -166,11 +179,6 @@ def _refuse(shot, scene, seen_from, looks):
         )
     if shot.view_layer.strip() and shot.view_layer.strip() not in scene.view_layers:
         raise ValueError(f"{name}: scene `{scene.name}` has no view layer `{shot.view_layer}`")
-    if _wants_denoiser(scene, shot.view_layer.strip()) and not _has_denoiser():
-        raise ValueError(
-            f"{name}: this Blender was built without a denoiser, and scene `{scene.name}` wants "
-            "one: turn off Render Properties > Sampling > Render > Denoise"
-        )
     if seen_from is None:
         if any(marker.camera for marker in scene.timeline_markers):
             return
@@ -182,6 +190,14 @@ def _refuse(shot, scene, seen_from, looks):
     if seen_from.type != "CAMERA" and not looks:
         raise ValueError(
             f"{name}: `{seen_from.name}` is no camera: choose one, or where the shot looks from it"
+        )
+
+
+def _refuse_denoiser(shot, scene):
+    if _wants_denoiser(scene, shot.view_layer.strip()) and not _has_denoiser():
+        raise ValueError(
+            f"shot `{shot.name}`: this Blender was built without a denoiser, and scene "
+            f"`{scene.name}` wants one: turn off Render Properties > Sampling > Render > Denoise"
         )
 
 

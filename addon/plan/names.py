@@ -36,6 +36,23 @@ def expand(pattern: str, values: Values) -> str:
     return made
 
 
+def for_farm(pattern: str, values: Values) -> str:
+    """The name as a farm takes it: `####` stands for the frame, and nothing else is left open.
+
+    Raises `ValueError` with a sentence for people.
+    """
+    parts = _parts(pattern)
+    numbers = sum(len(_HASHES.findall(text)) + (field == "frame") for text, field, _ in parts)
+    if numbers > 1:
+        raise ValueError(
+            f"the output name `{pattern}` has the frame {numbers} times: write it once for a farm"
+        )
+    made = "".join(_part_for_farm(pattern, *part, values) for part in parts)
+    if not made.strip() or made.endswith(("/", "\\")):
+        raise ValueError(f"the output name `{pattern}` names no file: write one such as {{shot}}")
+    return made
+
+
 def is_numbered(pattern: str) -> bool:
     """Whether each frame has a name of its own. Raises `ValueError` for a pattern that is none."""
     return any(field == "frame" or "#" in literal for literal, field, _ in _parts(pattern))
@@ -75,6 +92,13 @@ def _parts(pattern: str) -> list[tuple[str, str | None, str]]:
                 f"the output name `{pattern}` has a token that cannot be read: there are {SHOWN}"
             )
     return parts
+
+
+def _part_for_farm(pattern: str, text: str, field: str | None, spec: str, values: Values) -> str:
+    if field == "frame":
+        return text + "#" * int(spec.rstrip("d") or 1)
+    # A # in a shot's name is no frame.
+    return text + _part(pattern, "", field, spec, values).replace("#", "_")
 
 
 def _part(pattern: str, text: str, field: str | None, spec: str, values: Values) -> str:

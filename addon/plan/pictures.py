@@ -83,13 +83,61 @@ def of_shot(shot: Shot, number: int = 1) -> list[Picture]:
         raise ValueError(f"shot `{shot.name}`: {error}") from None
 
 
+@dataclass(frozen=True)
+class OnFarm:
+    """A list of shots as one job of a farm."""
+
+    folder: str
+    """Absolute: where its files go."""
+    shots: list[dict[str, object]]
+    """Keyword arguments of the farm's own `Shot`, but for what looks around."""
+
+
+def for_farm(shots: Iterable[Shot]) -> OnFarm:
+    """The pictures of these shots as one job. Raises `ValueError` as `plan` does."""
+    shots = list(shots)
+    planned = plan(shots)
+    folder = os.path.commonpath([os.path.dirname(picture.path) for picture in planned])
+    used: set[str] = set()
+    return OnFarm(folder, [_for_farm(shot, folder, used) for shot in shots])
+
+
+def _for_farm(shot: Shot, folder: str, used: set[str]) -> dict[str, object]:
+    name, count = shot.name, 1
+    while name in used:
+        count += 1
+        name = f"{shot.name} ({count})"
+    used.add(name)
+    try:
+        of = frames.parse(shot.frames, shot.frame_now)
+        pattern = names.numbered(shot.output) if len(of) > 1 else shot.output
+        values = names.Values(shot.name, shot.seen_by, shot.scene, shot.frame_now)
+        output = path_of(shot, names.for_farm(pattern, values))
+    except ValueError as error:
+        raise ValueError(f"shot `{shot.name}`: {error}") from None
+    return {
+        "name": name,
+        "scene": shot.scene,
+        "camera": shot.camera,
+        "frames": of,
+        "view_layer": shot.view_layer,
+        "resolution": shot.resolution,
+        "samples": shot.samples,
+        "output": os.path.relpath(output, folder).replace(os.sep, "/"),
+    }
+
+
 def path(shot: Shot, pattern: str, frame: int) -> str:
     """The file of one frame."""
     values = names.Values(shot.name, shot.seen_by, shot.scene, frame)
-    made = names.expand(pattern, values)
+    return path_of(shot, names.expand(pattern, values)) + shot.extension
+
+
+def path_of(shot: Shot, made: str) -> str:
+    """The file of that name without its extension."""
     if made.lower().endswith(shot.extension.lower()):
         made = made[: -len(shot.extension)]
-    return os.path.normpath(os.path.join(shot.folder, made)) + shot.extension
+    return os.path.normpath(os.path.join(shot.folder, made))
 
 
 def _twice(one: Picture, other: Picture) -> str:

@@ -209,3 +209,9 @@ def test_a_copy_is_sent_in_the_place_of_a_file(tmp_path: Path) -> None:
     assert scene.blend == str(shot) and not scene.warnings
     content = {entry["path"]: farm.blobs[entry["blob"]] for entry in farm.manifest}
     assert content == {str(shot): copy.read_bytes(), str(wood): b"wood.png"}
+
+
+def test_a_texture_that_is_missing_stops_whoever_wants_all(tmp_path: Path) -> None:
+    shot = blend(tmp_path / "shot.blend", images=[tmp_path / "wood.png"])
+    with pytest.raises(MissingFiles, match=r"wood\.png is not there"):
+        upload(Farm(), shot, require_all=True)

@@ -70,6 +70,7 @@ def upload(
     *,
     content: Path | None = None,
     allow_missing: bool = False,
+    require_all: bool = False,
     on_bytes: Callable[[int, int], None] | None = None,
 ) -> Scene:
     """Sends a .blend file with all that it needs, and what is there already not again.
@@ -78,16 +79,16 @@ def upload(
 
     `on_bytes` hears of bytes sent and of bytes in all, as far as these are known by then; from any
     thread. Raises `MissingFiles` if a library is not there, unless `allow_missing`: then it is a
-    warning, as textures always are; `OSError` if a file cannot be read; `GrangeError` if the
-    scene's name cannot travel or the folders change all the time.
+    warning, as textures are unless `require_all`; `OSError` if a file cannot be read; `GrangeError`
+    if the scene's name cannot travel or the folders change all the time.
     """
     upload = _Upload(api, plain_path(path), content or path, on_bytes)
     upload.send([upload.blend])
     scene = upload.read()
     missing: list[dict[str, Any]] = scene["missing"]
-    libraries = [file["problem"] for file in missing if file["kind"] == "library"]
-    if libraries and not allow_missing:
-        raise MissingFiles(libraries)
+    needed = [file["problem"] for file in missing if require_all or file["kind"] == "library"]
+    if needed and not allow_missing:
+        raise MissingFiles(needed)
     files: list[str] = scene["files"]
     upload.send(name for name in files if name not in upload.sent)
     entries = [upload.entry(name) for name in files]

@@ -177,6 +177,7 @@ class Farm:
         preview: bool = False,
         chunk: int = 1,
         allow_missing: bool = False,
+        require_all: bool = False,
         on_bytes: OnBytes | None = None,
         on_warning: Callable[[str], object] | None = None,
     ) -> Job:
@@ -186,14 +187,15 @@ class Farm:
         place of the one at `path`, which need not be there: a copy with changes that are not saved
         yet, whose relative paths are meant from `path`. `frames` are `"1-250"`, `"1-100x4"`, a
         number, a range or any numbers; `resolution` is in pixels, `samples` per pixel; `output` is
-        the pictures' name without extension, where a run of # is the frame's number; `priority` is 0
-        (last) to 100 (first), 50 unless told; `settings` are those of `RenderSettings` in
+        the pictures' name without extension, where a run of # is the frame's number; `priority` is
+        0 (last) to 100 (first), 50 unless told; `settings` are those of `RenderSettings` in
         `/openapi.json`, such as `{"device": "cpu"}`; `preview` adds a video; `chunk` is how many
         frames one instance renders in a row. The scene's files are sent first, which `on_bytes`
         hears of; `on_warning` hears what is odd about the scene.
 
-        Raises `ValueError` for frames, scenes, cameras or view layers that there are not,
-        `MissingFiles` unless `allow_missing`, and `Refused` if no host of the farm can render it.
+        Raises `ValueError` for frames, scenes, cameras or view layers that there are not;
+        `MissingFiles` for a library that is not there unless `allow_missing`, and for any other
+        file if `require_all`; and `Refused` if no host of the farm can render it.
         """
         from . import _scene
 
@@ -202,6 +204,7 @@ class Farm:
             Path(path),
             content=None if content is None else Path(content),
             allow_missing=allow_missing,
+            require_all=require_all,
             on_bytes=on_bytes,
         )
         if on_warning is not None:
@@ -267,13 +270,15 @@ class Farm:
         self._alive.let_go(session)
 
 
-def connect(where: str | None = None) -> Farm:
+def connect(where: str | None = None, *, check: bool = True) -> Farm:
     """The farm of a connect string: `where`, else `GRANGE_CONNECT`, else the user's file.
 
     Raises `NotConnected` if there is none or the farm cannot be reached, `ValueError` for a connect
-    string that is none, and `Refused` (401) for a token that is not good any more.
+    string that is none, and `Refused` (401) for a token that is not good any more. Without `check`
+    the farm is not asked yet, and the first request raises that.
     """
-    return _checked(Farm(Api(find(where))))
+    farm = Farm(Api(find(where)))
+    return _checked(farm) if check else farm
 
 
 def local(

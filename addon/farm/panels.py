@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel of the farm: what it would render, what is wrong with that, and how its jobs are.
+
+Drawing asks nobody and looks at no disk: all it shows is what `live` knows.
+"""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import running
+from ..panels import draw_bar, draw_text
+from ..plan.progress import clock
+from . import live, packing, showing
+from .desk import Followed
+from .told import JobNews, NotSubmitted, TaskNews
+
+JOBS_MAX = 5
+TASKS_MAX = 4
+MISSING_MAX = 5
+PICTURE_SCALE = 7.0
+
+ICONS = {
+    "queued": "TIME",
+    "active": "RENDER_ANIMATION",
+    "paused": "PAUSE",
+    "completed": "CHECKMARK",
+    "canceled": "X",
+    "failed": "ERROR",
+}
+
+
+class Farm:
+    """What the farm renders of this scene, and has rendered."""
+
+    bl_label = "Grange Farm"
+
+    def draw(self, context):
+        layout = self.layout
+        draw_farm(layout, context)
+        if live.link is not None:
+            draw_submit(layout, context)
+            jobs = live.jobs()
+            for job in jobs[:JOBS_MAX]:
+                draw_job(layout, context, job)
+            if len(jobs) > JOBS_MAX:
+                layout.label(text=f"{running.count(len(jobs) - JOBS_MAX, 'older job')} not shown")
+
+
+class GRANGE_PT_output_farm(Farm, bpy.types.Panel):
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "output"
+
+
+class GRANGE_PT_sidebar_farm(Farm, bpy.types.Panel):
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Grange"
+
+
+def draw_farm(layout, context):
+    """Which farm it is, or why there is none, with the button that mends it."""
+    met = live.desk.met
+    wrong = list(packing.of_farm())
+    if met is not None and not wrong:
+        row = layout.row(align=True)
+        hosts = running.count(met.hosts, "host")
+        state = hosts if live.desk.is_live() else "not live: the farm does not answer"
+        icon = "LINKED" if live.desk.is_live() else "UNLINKED"
+        row.label(text=f"{met.farm}  ·  {state}", icon=icon)
+        row.operator("grange.open_dashboard", text="", icon="URL")
+        row.operator("grange.sign_out", text="", icon="PANEL_CLOSE")
+    for problem in wrong:
+        draw_problem(layout, context, problem)
+    if wrong and live.link is not None:
+        layout.operator("grange.sign_out", icon="PANEL_CLOSE")
+
+
+def draw_problem(layout, context, problem):
+    column = layout.column(align=True)
+    icon = "INFO" if not problem.stops or problem.operator is None else "ERROR"
+    draw_text(column, context, problem.said[:1].upper() + problem.said[1:], icon)
+    if problem.operator:
+        column.operator(problem.operator, text=problem.label, icon=problem.icon)
+
+
+def draw_submit(layout, context):
+    scene, desk = context.scene, live.desk
+    what = scene.grange.what
+    row = layout.row()
+    row.enabled = not desk.sending
+    row.prop(scene.grange, "what", expand=True)
+    stopped = False
+    if desk.met is not None:
+        for problem in packing.problems(scene, what):
+            stopped = stopped or problem.stops
+            if problem not in list(packing.of_farm()):
+                draw_problem(layout, context, problem)
+    if desk.sending:
+        draw_sending(layout)
+    else:
+        row = layout.row()
+        row.scale_y = 1.4
+        row.enabled = not stopped and desk.met is not None
+        submit = row.operator("grange.submit", text=label(scene, what), icon="RENDER_ANIMATION")
+        submit.what, submit.allow_missing = what, False
+    if desk.refused is not None:
+        draw_refused(layout, context, desk.refused, what)
+    for warning in desk.warnings[:MISSING_MAX]:
+        draw_text(layout, context, warning, "INFO")
+
+
+def label(scene, what):
+    """Of the button that sends it."""
+    try:
+        return f"Render {running.count(packing.count(scene, what), 'Picture')} on the Farm"
+    except ValueError:
+        return "Render on the Farm"
+
+
+def draw_sending(layout):
+    for sending in live.desk.sending.values():
+        if sending is None or not sending.total:
+            layout.label(text="Sending the scene …", icon="EXPORT")
+        else:
+            done, total = sending.done / 1e6, sending.total / 1e6
+            text = f"Sending {done:.1f} of {total:.1f} MB"
+            draw_bar(layout, sending.done / sending.total, text)
+
+
+def draw_refused(layout, context, refused: NotSubmitted, what):
+    column = layout.box().column(align=True)
+    draw_text(column, context, refused.said[:1].upper() + refused.said[1:], "ERROR")
+    for said in refused.missing[:MISSING_MAX]:
+        draw_text(column, context, said, "BLANK1")
+    if len(refused.missing) > MISSING_MAX:
+        column.label(text=f"… and {len(refused.missing) - MISSING_MAX} more", icon="BLANK1")
+    if refused.missing:
+        column.operator("file.find_missing_files", icon="VIEWZOOM")
+        submit = column.operator("grange.submit", text="Render Without Them", icon="ERROR")
+        submit.what, submit.allow_missing = what, True
+
+
+def draw_job(layout, context, job: Followed):
+    box = layout.box().column()
+    news = job.news
+    row = box.row()
+    row.label(text=f"{job.name}", icon=ICONS.get(news.state if news else "", "TIME"))
+    buttons = row.row(align=True)
+    draw_buttons(buttons, job)
+    if news is None:
+        box.label(text="asking the farm …")
+        return
+    draw_bar(box, news.fraction, f"{news.done} of {news.total}")
+    box.label(text="  ·  ".join(words(job, news)))
+    if news.reason:
+        draw_text(box, context, news.reason, "INFO")
+    if job.problem:
+        draw_text(box, context, job.problem, "ERROR")
+        button(box, "grange.job_fetch", job, "FILE_REFRESH", text="Fetch Again")
+    for task in sorted(job.running.values(), key=lambda task: task.key)[:TASKS_MAX]:
+        draw_task(box, task)
+    if len(job.running) > TASKS_MAX:
+        box.label(text=f"… and {len(job.running) - TASKS_MAX} more at work", icon="BLANK1")
+    draw_picture(box, job)
+
+
+def words(job: Followed, news: JobNews):
+    """How a job is, in a few words each."""
+    said = [news.state]
+    if job.hosts:
+        said.append(running.count(len(job.hosts), "host"))
+    if news.left_s is not None and not news.is_over:
+        said.append(f"{clock(news.left_s)} left")
+    if job.pictures:
+        said.append(f"{running.count(len(job.pictures), 'picture')} here")
+    return said
+
+
+def draw_buttons(row, job: Followed):
+    state = job.news.state if job.news else ""
+    if state in {"queued", "active"}:
+        button(row, "grange.job_pause", job, "PAUSE")
+    if state == "paused":
+        button(row, "grange.job_resume", job, "PLAY")
+    if state in {"queued", "active", "paused"}:
+        button(row, "grange.job_priority", job, "SORT_ASC")
+        button(row, "grange.job_cancel", job, "X")
+    if state in {"failed", "canceled"}:
+        button(row, "grange.job_retry", job, "FILE_REFRESH")
+    button(row, "grange.job_folder", job, "FILE_FOLDER")
+    if job.pictures:
+        button(row, "grange.job_strips", job, "SEQUENCE")
+        button(row, "grange.job_picture", job, "IMAGE_DATA")
+    if job.is_over:
+        button(row, "grange.job_forget", job, "TRASH")
+
+
+def button(row, operator, job: Followed, icon, text=""):
+    row.operator(operator, text=text, icon=icon).job = job.job
+
+
+def draw_task(box, task: TaskNews):
+    """A frame on its way, by samples where the engine tells of them."""
+    said = [task.label, task.agent]
+    if task.samples:
+        said.append(f"sample {task.sample} of {task.samples}")
+    elif task.stage:
+        said.append(task.stage)
+    draw_bar(box, task.fraction, "  ·  ".join(word for word in said if word))
+
+
+def draw_picture(box, job: Followed):
+    icon = showing.icon(job)
+    if icon:
+        box.template_icon(icon_value=icon, scale=PICTURE_SCALE)
+
+
+CLASSES = (GRANGE_PT_output_farm, GRANGE_PT_sidebar_farm)
