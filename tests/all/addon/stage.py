@@ -1,5 +1,6 @@
 """The add-on from its source, a small scene, and what has to be as it was."""
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -8,6 +9,7 @@ import bpy
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ADDON = os.path.join(HERE, "../../../addon")
+CLIENT = os.path.join(HERE, "../../../python/src")
 NAME = "grange_addon"
 
 WATCHED = {
@@ -30,6 +32,8 @@ def load():
         module = importlib.util.module_from_spec(spec)
         sys.modules[NAME] = module
         spec.loader.exec_module(module)
+        # The zip has the client for farms in there.
+        importlib.import_module(f"{NAME}.vendored").__path__.append(CLIENT)
     return sys.modules[NAME]
 
 
