@@ -125,7 +125,8 @@ class Desk:
                 if news.is_over:
                     job.running.clear()
                 else:
-                    job.is_done = False
+                    # Somebody lets it go on.
+                    job.is_done = job.is_whole = False
             case told.TaskNews() if news.state == "running" and not job.is_over:
                 job.running[news.key] = news
             case told.TaskNews():

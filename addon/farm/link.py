@@ -184,6 +184,8 @@ class Link:
         """Until the job is over and its files are here."""
         job = self.farm.job(following.job)
         self._say(news(job))
+        # One that somebody has retried since has new pictures.
+        following.is_fetched = following.is_fetched and job.is_over
         for change in job.changes(following.cursor, poll_s=self._poll_s):
             pauses.rest()
             if change is None:

@@ -229,7 +229,7 @@ class Asking(OfJob):
     def execute(self, _context):
         if self.found() is None or live.link is None:
             return {"CANCELLED"}
-        live.ask(self.job, self.asks)
+        live.link.ask(self.job, self.asks)
         return {"FINISHED"}
 
 
@@ -297,7 +297,7 @@ class GRANGE_OT_job_priority(OfJob, bpy.types.Operator):
     def execute(self, _context):
         if self.found() is None or live.link is None:
             return {"CANCELLED"}
-        live.ask(self.job, "priority", self.priority)
+        live.link.ask(self.job, "priority", self.priority)
         return {"FINISHED"}
 
 

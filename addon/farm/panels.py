@@ -74,7 +74,7 @@ def draw_farm(layout, context):
     for problem in wrong:
         draw_problem(layout, context, problem)
     if wrong and live.link is not None:
-        layout.operator("grange.sign_out", icon="PANEL_CLOSE")
+        layout.operator("grange.sign_out", text="Sign Out", icon="PANEL_CLOSE")
 
 
 def draw_problem(layout, context, problem):
