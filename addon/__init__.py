@@ -7,7 +7,7 @@ Works as an add-on in Blender 3.4 to 4.1, and as an extension from 4.2 on.
 
 import bpy
 
-from . import listing, panels, preferences, rendering, running, settings, shots
+from . import bars, listing, panels, preferences, rendering, running, settings, shots
 from .farm import live, operators
 from .farm import panels as farm_panels
 
@@ -22,6 +22,7 @@ bl_info = {
 }
 
 CLASSES = (
+    *bars.CLASSES,
     *shots.CLASSES,
     *listing.CLASSES,
     *rendering.CLASSES,
@@ -30,7 +31,7 @@ CLASSES = (
     *operators.CLASSES,
     *farm_panels.CLASSES,
 )
-MODULES = (shots, settings, panels, live)
+MODULES = (bars, shots, settings, panels, live)
 """Those that have more to register than classes."""
 
 

@@ -6,11 +6,10 @@ from functools import lru_cache
 
 import bpy
 
-from . import running, shots
+from . import bars, running, shots
 from .plan import pictures
 
 ROWS = 5
-BLOCKS = 12
 LETTER_WIDTH = 7
 """Pixels of a letter, roughly, at a scale of 1: labels do not wrap by themselves."""
 
@@ -216,21 +215,18 @@ def draw_run(layout, context, run):
 
 
 def draw_run_bar(layout, context):
-    if hasattr(layout, "progress"):
-        draw_bar(layout, running.fraction())
-    else:
-        layout.prop(context.scene.grange, "progress", slider=True)
+    draw_bar(layout, context, running.fraction())
 
 
-def draw_bar(layout, fraction, text=""):
-    """How far something is, 0 to 1. Bars of Blender's own there are since 4.0."""
-    percent = f"{100 * fraction:.0f} %"
-    words = f"{text}  ·  {percent}" if text else percent
+def draw_bar(layout, context, fraction, text="", number=0):
+    """How far something is, 0 to 1; each bar of a panel has a number of its own."""
     if hasattr(layout, "progress"):
-        layout.progress(factor=fraction, text=words)
-    else:
-        full = round(BLOCKS * fraction)
-        layout.label(text=f"{'█' * full}{'░' * (BLOCKS - full)}  {words}")
+        percent = f"{100 * fraction:.0f} %"
+        layout.progress(factor=fraction, text=f"{text}  ·  {percent}" if text else percent)
+        return
+    # Before 4.0 only properties look like bars.
+    bars.fractions[number] = fraction
+    layout.prop(context.window_manager.grange, f"bar_{number}", text=text or None, slider=True)
 
 
 def draw_text(layout, context, text, icon):

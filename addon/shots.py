@@ -10,13 +10,11 @@ from bpy.props import (
     BoolProperty,
     CollectionProperty,
     EnumProperty,
-    FloatProperty,
     IntProperty,
     PointerProperty,
     StringProperty,
 )
 
-from . import running
 from .plan import pictures
 
 SEEN_FROM = {"CAMERA", "EMPTY"}
@@ -31,10 +29,6 @@ WHAT = (
 
 def _can_see(_shot, thing):
     return thing.type in SEEN_FROM
-
-
-def _fraction(_scene_settings):
-    return 100.0 * running.fraction()
 
 
 class GRANGE_Shot(bpy.types.PropertyGroup):
@@ -108,9 +102,6 @@ class GRANGE_SceneSettings(bpy.types.PropertyGroup):
     before: StringProperty(
         options={"HIDDEN"},
         description="What Grange has changed for the picture that is being rendered",
-    )
-    progress: FloatProperty(
-        name="Progress", subtype="PERCENTAGE", min=0, max=100, precision=0, get=_fraction
     )
 
 

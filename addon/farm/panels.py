@@ -41,8 +41,8 @@ class Farm:
         if live.link is not None:
             draw_submit(layout, context)
             jobs = live.jobs()
-            for job in jobs[:JOBS_MAX]:
-                draw_job(layout, context, job)
+            for number, job in enumerate(jobs[:JOBS_MAX]):
+                draw_job(layout, context, job, 1 + number * (1 + TASKS_MAX))
             if len(jobs) > JOBS_MAX:
                 layout.label(text=f"{running.count(len(jobs) - JOBS_MAX, 'older job')} not shown")
 
@@ -98,7 +98,7 @@ def draw_submit(layout, context):
             if problem not in list(packing.of_farm()):
                 draw_problem(layout, context, problem)
     if desk.sending:
-        draw_sending(layout)
+        draw_sending(layout, context)
     else:
         row = layout.row()
         row.scale_y = 1.4
@@ -114,19 +114,19 @@ def draw_submit(layout, context):
 def label(scene, what):
     """Of the button that sends it."""
     try:
-        return f"Render {running.count(packing.count(scene, what), 'Picture')} on the Farm"
+        return f"Render {running.count(packing.count(scene, what), 'Picture')}"
     except ValueError:
-        return "Render on the Farm"
+        return "Render"
 
 
-def draw_sending(layout):
+def draw_sending(layout, context):
     for sending in live.desk.sending.values():
         if sending is None or not sending.total:
             layout.label(text="Sending the scene …", icon="EXPORT")
         else:
             done, total = sending.done / 1e6, sending.total / 1e6
             text = f"Sending {done:.1f} of {total:.1f} MB"
-            draw_bar(layout, sending.done / sending.total, text)
+            draw_bar(layout, context, sending.done / sending.total, text)
 
 
 def draw_refused(layout, context, refused: NotSubmitted, what):
@@ -142,25 +142,25 @@ def draw_refused(layout, context, refused: NotSubmitted, what):
         submit.what, submit.allow_missing = what, True
 
 
-def draw_job(layout, context, job: Followed):
+def draw_job(layout, context, job: Followed, bar: int):
+    """A job; its bars are numbered from `bar` on."""
     box = layout.box().column()
     news = job.news
-    row = box.row()
-    row.label(text=f"{job.name}", icon=ICONS.get(news.state if news else "", "TIME"))
-    buttons = row.row(align=True)
-    draw_buttons(buttons, job)
+    box.label(text=job.name, icon=ICONS.get(news.state if news else "", "TIME"))
     if news is None:
-        box.label(text="asking the farm …")
+        box.label(text="asking the farm …", icon="BLANK1")
         return
-    draw_bar(box, news.fraction, f"{news.done} of {news.total}")
-    box.label(text="  ·  ".join(words(job, news)))
+    draw_text(box, context, "  ·  ".join(words(job, news)), "BLANK1")
+    draw_bar(box, context, news.fraction, f"{news.done} of {news.total}", bar)
+    draw_buttons(box.row(align=True), job)
     if news.reason:
         draw_text(box, context, news.reason, "INFO")
     if job.problem:
         draw_text(box, context, job.problem, "ERROR")
         button(box, "grange.job_fetch", job, "FILE_REFRESH", text="Fetch Again")
-    for task in sorted(job.running.values(), key=lambda task: task.key)[:TASKS_MAX]:
-        draw_task(box, task)
+    tasks = sorted(job.running.values(), key=lambda task: task.key)[:TASKS_MAX]
+    for number, task in enumerate(tasks, bar + 1):
+        draw_task(box, context, task, number)
     if len(job.running) > TASKS_MAX:
         box.label(text=f"… and {len(job.running) - TASKS_MAX} more at work", icon="BLANK1")
     draw_picture(box, job)
@@ -201,14 +201,12 @@ def button(row, operator, job: Followed, icon, text=""):
     row.operator(operator, text=text, icon=icon).job = job.job
 
 
-def draw_task(box, task: TaskNews):
+def draw_task(box, context, task: TaskNews, bar: int):
     """A frame on its way, by samples where the engine tells of them."""
-    said = [task.label, task.agent]
-    if task.samples:
-        said.append(f"sample {task.sample} of {task.samples}")
-    elif task.stage:
-        said.append(task.stage)
-    draw_bar(box, task.fraction, "  ·  ".join(word for word in said if word))
+    said = f"sample {task.sample} of {task.samples}" if task.samples else task.stage
+    column = box.column(align=True)
+    column.label(text=f"{task.label} on {task.agent}", icon="RENDER_STILL")
+    draw_bar(column, context, task.fraction, said, bar)
 
 
 def draw_picture(box, job: Followed):

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::runtimes::{blender, bpy_pythons};
+use crate::support::farm::Farm;
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("all/addon").join(name)
@@ -69,6 +70,37 @@ fn the_addons_zip_installs_in_every_blender() {
     }
 }
 
+/// A connect string for somebody who may submit.
+fn connect_string(farm: &Farm, name: &str) -> String {
+    let create = ["token", "create", "--api", "--role", "submitter", "--name", name];
+    farm.grange(&create).well().trim().to_owned()
+}
+
+/// A farm with one host, which has every Blender that there is here.
+fn farm_of_every_blender() -> Farm {
+    let mut farm = Farm::new();
+    let blenders: Vec<PathBuf> = std::iter::once(blender())
+        .chain(bpy_pythons().into_iter().map(|(_, python)| python))
+        .collect();
+    farm.start_agent("host", &blenders, &["--instances", "2"]);
+    farm.wait_for_agents(1);
+    farm
+}
+
+#[test]
+fn the_addon_renders_on_a_farm_from_every_blender() {
+    let farm = farm_of_every_blender();
+    let connect = connect_string(&farm, "ada");
+    let revoked = connect_string(&farm, "bob");
+    farm.grange(&["token", "revoke", "bob"]).well();
+    for mut command in every_blender("farm.py") {
+        let (folder, user) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        command.env("BLENDER_USER_RESOURCES", user.path()).env("HOME", user.path());
+        command.env_remove("GRANGE_CONNECT").env_remove("XDG_CONFIG_HOME");
+        well(command.arg(folder.path()).args([&connect, &revoked]));
+    }
+}
+
 /// A screen that nobody sees; it goes away with this.
 struct Screen {
     server: Child,
@@ -99,10 +131,10 @@ impl Screen {
         }
     }
 
-    fn blender(&self, arguments: &[&OsStr]) -> Command {
+    fn blender(&self, name: &str, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(blender());
         command.args(["--factory-startup", "--window-geometry", "0", "0", "1280", "800"]);
-        command.args(["--python-exit-code", "1", "--python"]).arg(script("window.py")).arg("--");
+        command.args(["--python-exit-code", "1", "--python"]).arg(script(name)).arg("--");
         command.args(arguments);
         command.env("DISPLAY", &self.display).env("LIBGL_ALWAYS_SOFTWARE", "1");
         command.env_remove("WAYLAND_DISPLAY");
@@ -123,7 +155,19 @@ static ONE_WINDOW: Mutex<()> = Mutex::new(());
 fn in_a_window(scenario: &str) {
     let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (screen, folder) = (Screen::new(), TempDir::new().unwrap());
-    well(&mut screen.blender(&[scenario.as_ref(), folder.path().as_os_str()]));
+    well(&mut screen.blender("window.py", &[scenario.as_ref(), folder.path().as_os_str()]));
+}
+
+#[test]
+fn a_farm_is_watched_to_the_end_while_the_window_is_alive() {
+    let farm = farm_of_every_blender();
+    let connect = connect_string(&farm, "ada");
+    let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (screen, folder, user) = (Screen::new(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut command =
+        screen.blender("farm_window.py", &[folder.path().as_os_str(), connect.as_ref()]);
+    command.env("BLENDER_USER_RESOURCES", user.path()).env("HOME", user.path());
+    well(command.env_remove("GRANGE_CONNECT").env_remove("XDG_CONFIG_HOME"));
 }
 
 #[test]

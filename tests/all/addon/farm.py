@@ -3,6 +3,7 @@ the farm, and one whose token was revoked."""
 
 import glob
 import os
+import pathlib
 import stat
 import sys
 import tempfile
@@ -123,7 +124,7 @@ def drawn():
 
 @check
 def nobody_is_signed_in_at_first():
-    scene, _ = fresh()
+    _, _ = fresh()
     assert not live.connect() and live.problem is None
     assert "Sign In" in drawn()
     refused(bpy.ops.grange.submit, "no farm yet", what="FRAME")
@@ -173,15 +174,15 @@ def who_wants_to_stay_offline_does():
 
 @check
 def what_is_not_saved_is_rendered_and_the_file_stays_as_it_is():
-    scene, folder = fresh()
+    _, folder = fresh()
     path = saved(folder)
-    content = open(path, "rb").read()
+    content = pathlib.Path(path).read_bytes()
     red_wall()
     before, dirty = stage.settings(), bpy.data.is_dirty
     assert bpy.ops.grange.submit(wait=True) == {"FINISHED"}
     stage.same(before, stage.settings())
     assert (bpy.data.filepath, bpy.data.is_dirty) == (path, dirty)
-    assert open(path, "rb").read() == content
+    assert pathlib.Path(path).read_bytes() == content
     expected = [f"out/f_{frame:04}.png" for frame in (1, 2, 3)]
     assert files(folder) == [*expected, "shot.blend"], files(folder)
     for name in expected:
@@ -245,7 +246,7 @@ def shots_come_out_as_they_do_here():
 
 @check
 def files_that_are_missing_stop_it_before_anything_is_sent():
-    scene, folder = fresh()
+    _, folder = fresh()
     saved(folder)
     texture = bpy.data.images.new("wood", 4, 4)
     texture.filepath_raw = os.path.join(folder, "wood.png")
@@ -300,7 +301,7 @@ def what_the_panel_says_is_mended_by_its_button():
 
 @check
 def opening_the_file_again_finds_its_job():
-    scene, folder = fresh()
+    _, folder = fresh()
     path = saved(folder)
     assert bpy.ops.grange.submit() == {"FINISHED"}
     number = live.jobs()[0].job
@@ -345,7 +346,8 @@ def a_job_is_paused_put_first_and_canceled():
     wait(lambda: any(task.samples for task in job.running.values()))
     said = drawn()
     assert any(text.startswith("active  ·  1 host") for text in said), said
-    assert any("sample " in text or text == "progress" for text in said), said
+    assert any(text.startswith("sample ") for text in said), said
+    assert any(text.endswith(" on host") for text in said), said
     bpy.ops.grange.job_pause(job=job.job)
     wait(lambda: job.news.state == "paused")
     bpy.ops.grange.job_priority(job=job.job, priority=90)
@@ -389,12 +391,12 @@ def pictures_are_shown_and_loaded_into_the_sequencer():
     starts = sorted((int(one.frame_start), int(one.frame_final_duration)) for one in strips)
     assert starts == [(1, 1), (3, 1)], starts
     assert (made.frame_start, made.frame_end) == (1, 3)
-    assert scene.sequence_editor is None or not len(strips) == 0
+    assert scene.sequence_editor is None, "it would render them"
 
 
 @check
 def the_farm_can_be_asked_instead_of_listened_to():
-    scene, folder = fresh()
+    _, folder = fresh()
     before = addon.preferences.poll_s
     addon.preferences.poll_s = lambda: 0.2
     try:
@@ -407,7 +409,7 @@ def the_farm_can_be_asked_instead_of_listened_to():
 
 @check
 def a_folder_that_cannot_be_written_is_said_and_the_farm_keeps_the_pictures():
-    scene, folder = fresh()
+    _, folder = fresh()
     out = os.path.join(folder, "out")
     open(out, "w").close()
     refused(bpy.ops.grange.submit, "cannot be written", wait=True)

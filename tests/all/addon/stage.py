@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
+import traceback
 
 import bpy
 
@@ -11,6 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ADDON = os.path.join(HERE, "../../../addon")
 CLIENT = os.path.join(HERE, "../../../python/src")
 NAME = "grange_addon"
+PATIENCE_S = 60
+TICK_S = 0.02
 
 WATCHED = {
     "scene": ("camera", "frame_current", "frame_subframe", "frame_start", "frame_end"),
@@ -93,6 +97,33 @@ def same(before, after):
     changed = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
     changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
     assert not changed, changed
+
+
+def play(scenario, ticks):
+    """Goes through a scenario while the window is alive: a generator that yields what it waits for.
+    `ticks` gets the times at which a timer of Blender's was called."""
+    waits, since = None, time.monotonic()
+    begins = since + 2
+
+    def step():
+        nonlocal waits, since
+        now = time.monotonic()
+        ticks.append(now)
+        if now < begins:
+            return TICK_S
+        try:
+            if waits is None or waits():
+                waits, since = next(scenario), now
+            assert now - since < PATIENCE_S, f"waited for {waits}"
+        except StopIteration:
+            print("all is well")
+            finish(True)
+        except BaseException:
+            traceback.print_exc()
+            finish(False)
+        return TICK_S
+
+    bpy.app.timers.register(step, persistent=True)
 
 
 def finish(well):

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -19,8 +18,6 @@ import stage  # noqa: E402
 
 addon = stage.load()
 SCENARIO, FOLDER = sys.argv[-2:]
-PATIENCE_S = 60
-TICK_S = 0.02
 ticks = []
 
 
@@ -269,32 +266,6 @@ def an_error_ends_it():
     nothing_left(before, handlers)
 
 
-def main():
-    waits, since = None, time.monotonic()
-    scenario = globals()[SCENARIO]()
-    begins = time.monotonic() + 2
-
-    def step():
-        nonlocal waits, since
-        now = time.monotonic()
-        ticks.append(now)
-        if now < begins:
-            return TICK_S
-        try:
-            if waits is None or waits():
-                waits, since = next(scenario), now
-            assert now - since < PATIENCE_S, f"waited for {waits}"
-        except StopIteration:
-            print("all is well")
-            stage.finish(True)
-        except BaseException:
-            traceback.print_exc()
-            stage.finish(False)
-        return TICK_S
-
-    bpy.app.timers.register(step, persistent=True)
-
-
 addon.register()
 bpy.context.preferences.view.show_splash = False
-main()
+stage.play(globals()[SCENARIO](), ticks)
