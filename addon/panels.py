@@ -226,7 +226,9 @@ def draw_bar(layout, context, fraction, text="", number=0):
         return
     # Before 4.0 only properties look like bars.
     bars.fractions[number] = fraction
-    layout.prop(context.window_manager.grange, f"bar_{number}", text=text or None, slider=True)
+    layout.prop(
+        context.window_manager.grange, f"bar_{number}", text=text or "Progress", slider=True
+    )
 
 
 def draw_text(layout, context, text, icon):

@@ -203,7 +203,7 @@ def button(row, operator, job: Followed, icon, text=""):
 
 def draw_task(box, context, task: TaskNews, bar: int):
     """A frame on its way, by samples where the engine tells of them."""
-    said = f"sample {task.sample} of {task.samples}" if task.samples else task.stage
+    said = f"sample {task.sample} of {task.samples}" if task.samples else task.stage or "next"
     column = box.column(align=True)
     column.label(text=f"{task.label} on {task.agent}", icon="RENDER_STILL")
     draw_bar(column, context, task.fraction, said, bar)

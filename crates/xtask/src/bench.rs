@@ -7,7 +7,7 @@ use crate::setup;
 
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// dispatch, warm, return-path, scale, placement or python; all of them if none is named
+    /// dispatch, warm, return-path, scale, placement, python or addon; all of them if none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Write the figures to this file, an object of name → number

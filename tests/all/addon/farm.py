@@ -124,7 +124,7 @@ def drawn():
 
 @check
 def nobody_is_signed_in_at_first():
-    _, _ = fresh()
+    fresh()
     assert not live.connect() and live.problem is None
     assert "Sign In" in drawn()
     refused(bpy.ops.grange.submit, "no farm yet", what="FRAME")

@@ -424,7 +424,7 @@ def the_panels_show_a_run():
     assert "Shot 1 of 2: first, frame 1" in said[0], said
     assert "Shot 2 of 2: second, frame 1" in said[1] and "0:00 left" in said[1], said
     # It goes by time, so the second picture may have come a way already.
-    assert "bar_0" in bars[1] or 50 <= int(bars[1][1].split()[0]) < 100, bars
+    assert "Progress" in bars[1] or 50 <= int(bars[1][1].split()[0]) < 100, bars
     assert "2 pictures written" in paper.drawn(addon.panels.GRANGE_PT_output)
 
 

@@ -6,7 +6,10 @@ import sys
 
 sys.dont_write_bytecode = True
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import bpy  # noqa: E402
+import paper  # noqa: E402
 
 ZIP, FOLDER = sys.argv[-2:]
 IS_EXTENSION = bpy.app.version >= (4, 2)
@@ -24,6 +27,17 @@ def install():
     return "bl_ext.user_default.grange"
 
 
+def its_preferences(own):
+    """They are there, and are drawn."""
+    assert (own.priority, own.listening, own.autosave) == (50, "STREAM", False)
+    panel = paper.Panel()
+    for prop in own.bl_rna.properties:
+        setattr(panel, prop.identifier, getattr(own, prop.identifier))
+    panel.bl_rna = own.bl_rna
+    type(own).draw(panel, paper.Context())
+    assert {"listening", "poll_s", "priority", "autosave"} <= set(panel.texts()), panel.texts()
+
+
 def main():
     home = os.environ["BLENDER_USER_RESOURCES"]
     name = install()
@@ -33,6 +47,7 @@ def main():
     client = __import__(f"{name}.vendored.grange", fromlist=["Farm"])
     assert client.Farm.__module__ == f"{name}.vendored.grange.farm"
     assert "grange" not in sys.modules and "rich" not in sys.modules
+    its_preferences(bpy.context.preferences.addons[name].preferences)
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = 1, False

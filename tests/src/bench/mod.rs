@@ -2,6 +2,7 @@
 //! figures and returns them as name → number; `docs/performance.md` keeps them with the command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a terminal program")]
 
+mod addon;
 mod bare;
 mod dispatch;
 mod guesses;
@@ -36,6 +37,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("scale", scale::run),
     ("placement", placement::run),
     ("python", python::run),
+    ("addon", addon::run),
 ];
 
 #[derive(Parser)]
