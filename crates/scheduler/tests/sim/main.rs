@@ -1,0 +1,14 @@
+//! Farms of up to 1,000 agents on which everything goes wrong, in a time of their own.
+//!
+//! `cargo xtask sim` runs more of them, for longer, and one again.
+
+mod world;
+
+use world::{Runs, Scale};
+
+#[test]
+fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
+    let runs = Runs { scale: Scale::Short, first_seed: 1, seeds: Some(200), hours: None };
+    let verdict = runs.run();
+    assert!(verdict.is_good(), "\n{verdict}");
+}
