@@ -6,7 +6,7 @@ use grange_protocol::file::Output;
 use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
 use grange_protocol::{
-    AgentId, BlobHash, Epoch, JobId, JobSpec, Millis, Priority, StepIndex, TaskRef,
+    AgentId, BlobHash, Epoch, JobId, JobSpec, LeaseId, Millis, Priority, StepIndex, TaskRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -106,5 +106,11 @@ pub enum Fact {
         /// Of all that was submitted.
         body: BlobHash,
         job: JobId,
+    },
+    /// The attempt under the lease has failed and is counted. An agent that claims it later has
+    /// only not heard of that.
+    LeaseSpent {
+        task: TaskRef,
+        lease: LeaseId,
     },
 }

@@ -6,7 +6,7 @@ use grange_protocol::agent::{Completed, FailureKind};
 use grange_protocol::file::Output;
 use grange_protocol::shot::Label;
 use grange_protocol::view::TaskCounts;
-use grange_protocol::{AgentId, JobSpec, Millis, OutputName, Priority, StepIndex, TaskRef};
+use grange_protocol::{AgentId, JobSpec, LeaseId, Millis, OutputName, Priority, StepIndex, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::tasks::{Mark, TaskTable};
@@ -36,6 +36,8 @@ pub struct Job {
     pub(crate) partial: BTreeMap<(StepIndex, u32), Vec<Output>>,
     /// Hashes of all committed names: a name is committed once.
     names: BTreeSet<u64>,
+    /// Leases of failed attempts, until the job is completed.
+    pub(crate) spent: BTreeSet<LeaseId>,
 }
 
 /// What a job is in, durably. Queued and active are one: they differ in what runs.
@@ -121,6 +123,7 @@ impl Job {
             failed_on: BTreeMap::new(),
             partial: BTreeMap::new(),
             names: BTreeSet::new(),
+            spent: BTreeSet::new(),
         }
     }
 

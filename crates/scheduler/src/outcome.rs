@@ -47,7 +47,7 @@ impl Core {
                 Some(lease) => lease.hold != Hold::Revoked && lease.task == held.task,
                 None => self.leases.get(held.lease).is_none(),
             };
-            if good && self.has_device(id, device) && self.may_adopt(held.task) {
+            if good && self.has_device(id, device) && self.may_adopt(held.lease, held.task) {
                 let since = known.map_or(self.now, |lease| lease.since);
                 let need = self.need_on(id, device, held.task);
                 let hold = Hold::Held;
@@ -79,9 +79,10 @@ impl Core {
     }
 
     /// Whether an agent that says it works on the task may go on.
-    fn may_adopt(&self, task: TaskRef) -> bool {
+    fn may_adopt(&self, lease: LeaseId, task: TaskRef) -> bool {
         self.job(task.job).is_some_and(|job| {
             !job.phase.is_final()
+                && !job.spent.contains(&lease)
                 && job.step(task.step).is_some_and(|step| step.skipped.is_none())
                 && job.mark(task) == Some(Mark::Open)
                 && self.leases.of_task(task).is_none()
@@ -161,13 +162,13 @@ impl Core {
         match outcome {
             Outcome::Completed(cost) => match self.missing_outputs(task, cost) {
                 None => self.record(Fact::TaskCompleted { task, agent, cost }),
-                Some(failure) => self.attempt_failed(agent, task, failure),
+                Some(failure) => self.attempt_failed(agent, lease, task, failure),
             },
             Outcome::Failed(failure) => {
                 if failure.kind == FailureKind::OutOfMemory {
                     self.learn_that_memory_ran_out(lease);
                 }
-                self.attempt_failed(agent, task, failure);
+                self.attempt_failed(agent, lease, task, failure);
             }
             Outcome::Canceled => {}
         }
@@ -186,9 +187,16 @@ impl Core {
         })
     }
 
-    fn attempt_failed(&mut self, agent: AgentId, task: TaskRef, failure: Failure) {
+    fn attempt_failed(
+        &mut self,
+        agent: AgentId,
+        lease: LeaseId,
+        task: TaskRef,
+        failure: Failure,
+    ) {
         let Failure { kind, reason } = failure;
         self.record(Fact::AttemptFailed { task, agent, kind, reason });
+        self.record(Fact::LeaseSpent { task, lease });
         let Some(job) = self.job(task.job) else { return };
         let counted = job.failures(task).iter().filter(|failure| failure.counts()).count();
         let spent = counted >= usize::from(job.spec.policy.attempts_max);

@@ -68,7 +68,11 @@ impl State {
             Fact::JobCanceled(job) => self.job(*job)?.phase = Phase::Canceled { at },
             Fact::JobPrioritised(job, priority) => self.job(*job)?.spec.priority = *priority,
             Fact::JobRetried(job) => self.job(*job)?.retry(),
-            Fact::JobCompleted(job) => self.job(*job)?.phase = Phase::Completed { at },
+            Fact::JobCompleted(job) => {
+                let job = self.job(*job)?;
+                job.phase = Phase::Completed { at };
+                job.spent.clear();
+            }
             Fact::JobFailed { job, reason } => {
                 self.job(*job)?.phase = Phase::Failed { at, reason: reason.clone() };
             }
@@ -118,6 +122,9 @@ impl State {
             Fact::SubmissionKeyed { key, body, job } => {
                 self.keyed.retain(|_, keyed| at.since(keyed.at) < KEY_KEPT_MS);
                 self.keyed.insert(*key, Keyed { body: *body, job: *job, at });
+            }
+            Fact::LeaseSpent { task, lease } => {
+                self.job(task.job)?.spent.insert(*lease);
             }
             Fact::Enrolled { token, identity, name, role } => {
                 self.tokens.remove(token);

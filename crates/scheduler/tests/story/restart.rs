@@ -1,6 +1,6 @@
 //! Agents that vanish, coordinators that die.
 
-use grange_protocol::agent::{Completed, Outcome};
+use grange_protocol::agent::{Completed, Failure, FailureKind, Outcome};
 use grange_protocol::view::JobState;
 
 use crate::farm::{Farm, frames, noops, task};
@@ -104,4 +104,21 @@ fn a_lease_of_an_earlier_life_never_passes_for_one_of_this_life() {
     farm.wait(10_000).expects(["B gets 1/0/0"]);
     assert_ne!(farm.lease("1/0"), old);
     farm.rejoin('A', &[(old, task("1/0"))]).expects([&format!("A is welcome and drops {old}")]);
+}
+
+#[test]
+fn a_failure_that_was_counted_is_not_counted_again_when_its_agent_has_not_heard_of_that() {
+    let mut farm = Farm::new();
+    farm.join('A', 1).whatever();
+    farm.submit(noops(1)).whatever();
+    let lease = farm.lease("1/0");
+    // The coordinator dies before it tells the agent that the failure is known.
+    farm.fails('A', "1/0", FailureKind::Crash).whatever();
+    farm.restart();
+    farm.rejoin('A', &[(lease, task("1/0"))]).expects([&format!("A is welcome and drops {lease}")]);
+    let failure = Failure::new(FailureKind::Crash, "once more");
+    farm.ends_lease('A', lease, "1/0", Outcome::Failed(failure)).expects(["A may forget"]);
+    let job = &farm.core.state().jobs[&task("1/0").job];
+    assert_eq!(job.failures(task("1/0")).len(), 1);
+    farm.wait(10_000).expects(["A gets 1/0/0"]);
 }
