@@ -107,7 +107,10 @@ impl Core {
         let mut estimate = self.state.footprints.estimate(&likeness, shot);
         // Before it is given up it gets all of the largest device once more, or nearly all: of
         // many a desktop uses a little.
-        if let Some(largest_mib) = self.largest(device) {
+        if estimate.surely.device_mib > 0
+            && let Some(work) = job.spec.step(task.step).map(|step| &step.work)
+            && let Some(largest_mib) = self.largest(device, work)
+        {
             let surely = &mut estimate.surely.device_mib;
             *surely = u64::from(*surely).min(largest_mib - largest_mib / 8) as u32;
             *surely = (*surely).max(estimate.proven.device_mib);
@@ -115,14 +118,19 @@ impl Core {
         estimate
     }
 
-    /// Memory of the largest device of a kind, if there is one.
-    fn largest(&self, kind: DeviceKind) -> Option<u64> {
-        [false, true].into_iter().filter_map(|spared| self.largest_of(kind, spared)).max()
+    /// Memory of the largest device of a kind whose agent has what the work needs, if there is one.
+    fn largest(&self, kind: DeviceKind, work: &Work) -> Option<u64> {
+        [false, true].into_iter().filter_map(|spared| self.largest_of(kind, spared, work)).max()
     }
 
-    fn largest_of(&self, kind: DeviceKind, spared: bool) -> Option<u64> {
+    fn largest_of(&self, kind: DeviceKind, spared: bool, work: &Work) -> Option<u64> {
         let of_kind = (kind, spared, 0, NOBODY, 0)..=(kind, spared, u64::MAX, NOBODY, 0);
-        self.totals.range(of_kind).next_back().map(|(_, _, mib, ..)| *mib)
+        let needs = work.needs();
+        let is_able = |id: &AgentId| {
+            self.agents.get(id).is_some_and(|agent| agent.has_what_it_needs(&needs))
+        };
+        let mut largest_first = self.totals.range(of_kind).rev();
+        largest_first.find(|(_, _, _, id, _)| is_able(id)).map(|(_, _, mib, ..)| *mib)
     }
 
     fn next_task(
@@ -337,8 +345,7 @@ impl Asking<'_> {
         let agent = core.agents.get(&id)?;
         let book = agent.devices.get(device)?;
         let (scene, priority) = (self.job.spec.manifest, self.job.priority());
-        let may = !self.job.blocked.contains(&id)
-            && agent.suits(device, self.work)
+        let may = agent.suits(device, self.work)
             && agent.has_what_it_needs(&self.work.needs())
             && !core.is_saved_from(book, self.id, self.job)
             && core.admits(book, scene, priority);
@@ -346,6 +353,9 @@ impl Asking<'_> {
             return None;
         }
         let task = self.task_for(id)?;
+        if self.job.blocked.contains(&id) && !self.only_the_blocked_hold(task) {
+            return None;
+        }
         let estimate = core.estimate(self.job, task, book.kind);
         let fits = if at_once {
             agent.runs_now(device, &estimate)
@@ -374,12 +384,27 @@ impl Asking<'_> {
         })
     }
 
+    /// Whether others are there that could do the work, and none of them has the memory for the
+    /// task. Then an agent that failed the job too often is better than nobody, for ever.
+    fn only_the_blocked_hold(&self, task: TaskRef) -> bool {
+        let (core, job) = (self.core, self.job);
+        let surely_mib = |kind| u64::from(core.estimate(job, task, kind).surely.device_mib);
+        let holds = |agent: &Agent| {
+            (0..).zip(&agent.devices).any(|(at, book)| {
+                agent.suits(at, self.work) && surely_mib(book.kind) <= book.total_mib
+            })
+        };
+        let mut others =
+            core.online().filter(|(id, _)| core.may_take(**id, job, self.step)).peekable();
+        others.peek().is_some() && !others.any(|(_, agent)| holds(agent))
+    }
+
     /// A verdict if the task surely needs more than any device has that could be asked for.
     fn fits_nowhere(&self) -> Option<Verdict> {
         let render = self.work.render()?;
         let any = render.settings.device == DeviceRequest::Any;
         let largest_of = |kind| {
-            let largest = |spared| self.core.largest_of(kind, spared);
+            let largest = |spared| self.core.largest_of(kind, spared, self.work);
             largest(false).max(if any { None } else { largest(true) })
         };
         let mut closest: Option<(u64, u64)> = None;
@@ -395,8 +420,8 @@ impl Asking<'_> {
         let (largest_mib, needs_mib) = closest?;
         let gib = |mib: u64| format!("{:.1} GiB", mib as f64 / 1024.0);
         let reason = format!(
-            "it needs {} of memory, and the largest device of the farm has {}: make the scene or the \
-             picture smaller, or add a larger device",
+            "it needs {} of memory, and the largest device that could render it has {}: make \
+             the scene or the picture smaller, or add a larger device",
             gib(needs_mib),
             gib(largest_mib)
         );

@@ -73,8 +73,9 @@ fn a_shot_that_fits_nowhere_fails_with_both_numbers() {
     // What it had, and a quarter more: all that is sure.
     assert_eq!(
         reason,
-        "2 of 2 tasks failed (frame 1: it needs 9.8 GiB of memory, and the largest device of \
-         the farm has 7.9 GiB: make the scene or the picture smaller, or add a larger device)"
+        "2 of 2 tasks failed (frame 1: it needs 9.8 GiB of memory, and the largest device \
+         that could render it has 7.9 GiB: make the scene or the picture smaller, or add a larger \
+         device)"
     );
 }
 

@@ -188,8 +188,9 @@ fn a_shot_that_fits_nowhere_fails_with_the_numbers() {
     assert_eq!(farm.job_state(1), JobState::Failed);
     assert_eq!(
         farm.reason(1),
-        "1 of 1 task failed (frame 1: it needs 29.9 GiB of memory, and the largest device of \
-         the farm has 24.0 GiB: make the scene or the picture smaller, or add a larger device)"
+        "1 of 1 task failed (frame 1: it needs 29.9 GiB of memory, and the largest device \
+         that could render it has 24.0 GiB: make the scene or the picture smaller, or add a larger \
+         device)"
     );
     farm.restart();
 }
@@ -336,4 +337,44 @@ fn a_job_whose_devices_are_all_lost_says_so() {
         farm.core.why_waiting(JobId(1)).unwrap(),
         "no device that could render it works now: `grange agents --json` says why"
     );
+}
+
+#[test]
+fn a_large_device_that_cannot_open_the_scene_keeps_no_shot_waiting() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[24_576], 1)).whatever();
+    let mut useless = gpus('B', &[80_000], 1);
+    useless.runtimes.iter_mut().for_each(|runtime| runtime.denoiser = false);
+    farm.join_as(useless).whatever();
+    let mut spec = frames("x", 1);
+    if let Work::Render(render) = &mut spec.steps[0].work {
+        render.needs.denoiser = true;
+    }
+    farm.submit(spec).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
+    let end = MeasuredEnd::OutOfMemory { reserved: memory(24_576) };
+    farm.reports('A', "1/0", 24_000, end).expects_nothing();
+    farm.fails('A', "1/0", FailureKind::OutOfMemory).expects(["A may forget", "A gets 1/0/0"]);
+    farm.reports('A', "1/0", 24_000, end).expects_nothing();
+    farm.fails('A', "1/0", FailureKind::OutOfMemory).expects(["A may forget"]);
+    assert_eq!(
+        farm.reason(1),
+        "1 of 1 task failed (frame 1: it needs 29.9 GiB of memory, and the largest device \
+         that could render it has 24.0 GiB: make the scene or the picture smaller, or add a larger \
+         device)"
+    );
+}
+
+#[test]
+fn an_agent_that_fails_a_job_still_gets_what_nobody_else_has_the_memory_for() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[80_000], 1)).whatever();
+    let mut spec = frames("x", 3);
+    spec.policy.agent_failures_max = 1;
+    farm.submit(spec).whatever();
+    farm.knows('A', 1, 50_000);
+    farm.join_as(gpus('B', &[10_000], 1)).expects(["B is welcome"]);
+    farm.fails('A', "1/1", FailureKind::Crash).expects(["A may forget", "A gets 1/0/1"]);
+    farm.completes('A', "1/1").expects(["A may forget", "A gets 1/0/2"]);
+    farm.completes('A', "1/2").expects(["A may forget"]);
+    assert_eq!(farm.job_state(1), JobState::Completed);
 }
