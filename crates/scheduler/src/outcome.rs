@@ -204,15 +204,24 @@ impl Core {
         let limit = usize::from(job.spec.policy.agent_failures_max);
         let block = job.failed_on.get(&agent).is_some_and(|tasks| tasks.len() >= limit)
             && !job.blocked.contains(&agent)
-            && self
-                .online()
-                .any(|(other, _)| *other != agent && self.may_take(*other, job, task.step));
+            && self.others_can_do_all_that_it_can(agent, job);
         if block {
             self.record(Fact::AgentBlocked { job: task.job, agent });
         }
         if spent || hopeless {
             self.record(Fact::TaskFailed(task));
         }
+    }
+
+    /// Whether nothing of what is left of the job needs this agent.
+    fn others_can_do_all_that_it_can(&self, agent: AgentId, job: &Job) -> bool {
+        let is_left = |step: &StepIndex| job.step(*step).is_some_and(|step| step.tasks.open() > 0);
+        let mut its = job
+            .step_indices()
+            .filter(|step| is_left(step) && self.may_take(agent, job, *step));
+        its.all(|step| {
+            self.online().any(|(other, _)| *other != agent && self.may_take(*other, job, step))
+        })
     }
 
     /// Draws the consequences for a job: optional steps that cannot be done, too many failures,

@@ -2,9 +2,11 @@
 
 use grange_protocol::agent::FailureKind::{Crash, Host, Scene};
 use grange_protocol::agent::{Completed, Outcome};
+use grange_protocol::StepIndex;
+use grange_protocol::job::StepSpec;
 use grange_protocol::view::{JobState, TaskState};
 
-use crate::farm::{Farm, agent, frames, noops};
+use crate::farm::{Farm, agent, frames, hello, noops, render, step};
 
 #[test]
 fn a_failed_task_is_retried_on_another_agent_where_there_is_one() {
@@ -131,4 +133,24 @@ fn nobody_commits_under_a_lease_that_is_not_theirs() {
     farm.commits_under('A', a, "1/0", "f.png", b"").expects([&no(a, "1/0/0")]);
     farm.ends_lease('A', a, "1/0", Outcome::Canceled).expects(["A may forget"]);
     assert_eq!(farm.job_state(1), JobState::Canceled);
+}
+
+#[test]
+fn an_agent_that_is_the_only_one_for_a_later_step_is_not_shut_out() {
+    let mut farm = Farm::new();
+    farm.join('A', 1).whatever();
+    let mut without_blender = hello('B', 1);
+    without_blender.runtimes.clear();
+    farm.join_as(without_blender).whatever();
+    let mut spec = noops(2);
+    spec.policy.agent_failures_max = 1;
+    spec.manifest = frames("x", 1).manifest;
+    let after = vec![StepIndex(0)];
+    spec.steps.push(StepSpec { after, ..step("render", render(1)) });
+    farm.submit(spec).expects(["Submitted(JobId(1))", "A gets 1/0/0", "B gets 1/0/1"]);
+    farm.fails('A', "1/0/0", Host).expects(["A may forget"]);
+    farm.completes('B', "1/0/1").expects(["B may forget", "B gets 1/0/0"]);
+    farm.completes('B', "1/0/0").expects(["B may forget", "A gets 1/1/0"]);
+    farm.completes('A', "1/1/0").expects(["A may forget"]);
+    assert_eq!(farm.job_state(1), JobState::Completed);
 }
