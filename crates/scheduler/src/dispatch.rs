@@ -144,12 +144,19 @@ impl Core {
     /// Where an agent idles and another has tasks that wait behind running ones, one of those is
     /// asked back, so that the end of a job does not queue on one host.
     fn recall_for_idle(&mut self) {
-        for agent in self.idle_agents() {
-            let due = self.now.0.saturating_sub(self.timing.recall_after_ms);
-            let waiting = self.waiting_leases().find(|(id, lease)| {
-                lease.since <= Millis(due) && self.could_take(agent, *id, lease)
-            });
-            if let Some((id, _)) = waiting {
+        let idle = self.idle_agents();
+        if idle.is_empty() {
+            return;
+        }
+        let due = Millis(self.now.0.saturating_sub(self.timing.recall_after_ms));
+        // Looked for once, not once for every agent: a large farm is idle most of the time.
+        let mut waiting: Vec<(LeaseId, Lease)> =
+            self.waiting_leases().filter(|(_, lease)| lease.since <= due).collect();
+        for agent in idle {
+            let taken =
+                waiting.iter().position(|(id, lease)| self.could_take(agent, *id, lease));
+            if let Some(at) = taken {
+                let (id, _) = waiting.remove(at);
                 self.recall(id);
             }
         }

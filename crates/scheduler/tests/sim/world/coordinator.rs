@@ -50,6 +50,8 @@ struct Life {
     asking: BTreeMap<u64, Ask>,
     /// A turn is due.
     is_woken: bool,
+    /// When the core wants to be called although nothing happens.
+    deadline: Option<Millis>,
     /// What the core takes for now, at a moment of the world.
     began: Millis,
     began_ms: u64,
@@ -93,7 +95,7 @@ impl Coordinator {
     /// In the world's time.
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
         let life = self.life.as_ref().filter(|life| !life.is_woken)?;
-        let at = life.core.next_deadline()?;
+        let at = life.deadline?;
         Some((life.began_ms + at.since(life.began)).max(self.stalled_until_ms))
     }
 
@@ -160,6 +162,7 @@ impl World {
             inbox: Vec::new(),
             asking: BTreeMap::new(),
             is_woken: false,
+            deadline: None,
             began,
             began_ms: self.now_ms,
         });
@@ -241,6 +244,12 @@ impl World {
                 self.handle(event, &mut facts, &mut commands);
             }
         }
+        if let Some(life) = &mut self.coordinator.life {
+            life.deadline = life.core.next_deadline();
+            if life.deadline.is_some_and(|at| at <= life.core.now()) {
+                self.oracle.object("the core wants to be called again at once, for ever".into());
+            }
+        }
         if self.oracle.is_content() {
             self.commit(&facts, commands);
         }
@@ -286,9 +295,6 @@ impl World {
         life.core.take_changes();
         for problem in life.core.check_invariants() {
             self.oracle.object(problem);
-        }
-        if life.core.next_deadline().is_some_and(|at| at <= life.core.now()) {
-            self.oracle.object("the core wants to be called again at once, for ever".into());
         }
         self.oracle.after_event(&life.core, &event, &new_facts, &new_commands);
         self.trace(|| {

@@ -187,7 +187,14 @@ impl World {
     }
 
     fn run_until(&mut self, end_ms: u64, is_over: impl Fn(&Self) -> bool) {
-        while self.oracle.is_content() && !is_over(self) {
+        let mut looked_at = None;
+        while self.oracle.is_content() {
+            // Nothing is over that was not a moment ago unless something has happened.
+            let events = Some(self.tally.events);
+            if looked_at != events && is_over(self) {
+                break;
+            }
+            looked_at = events;
             let deadline_ms = self.coordinator.next_deadline_ms();
             let next_ms = self.queue.first_key_value().map(|((at, _), _)| *at);
             let Some(at_ms) = [deadline_ms, next_ms].into_iter().flatten().min() else { break };
@@ -203,7 +210,6 @@ impl World {
                 self.turn(true);
             }
         }
-        self.now_ms = self.now_ms.max(end_ms.min(self.now_ms));
     }
 
     fn step(&mut self, next: Next) {
