@@ -215,11 +215,12 @@ impl Core {
 
     /// Whether nothing of what is left of the job needs this agent.
     fn others_can_do_all_that_it_can(&self, agent: AgentId, job: &Job) -> bool {
-        let is_left = |step: &StepIndex| job.step(*step).is_some_and(|step| step.tasks.open() > 0);
-        let mut its = job
-            .step_indices()
-            .filter(|step| is_left(step) && self.may_take(agent, job, *step));
-        its.all(|step| {
+        let Some(one) = self.agents.get(&agent) else { return true };
+        let could_do = |step: &StepIndex| {
+            let is_left = job.step(*step).is_some_and(|step| step.tasks.open() > 0);
+            is_left && job.spec.step(*step).is_some_and(|step| one.fits(&step.work))
+        };
+        job.step_indices().filter(could_do).all(|step| {
             self.online().any(|(other, _)| *other != agent && self.may_take(*other, job, step))
         })
     }

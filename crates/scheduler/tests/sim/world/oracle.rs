@@ -241,7 +241,8 @@ impl Oracle {
                         }
                         continue;
                     }
-                    let free = before.is_none_or(|before| before == (held.lease, *agent));
+                    // Of two leases of its own on one task it keeps the first that it names.
+                    let free = before.is_none_or(|(_, holder)| holder == *agent);
                     self.demand(free, || {
                         format!("{} was adopted for {agent}, and {before:?} has it", held.task)
                     });
@@ -277,7 +278,8 @@ impl Oracle {
         if figures.changed {
             return;
         }
-        let most = figures.slots * (1 + figures.ahead);
+        // Those that wait for memory let smaller ones pass.
+        let most = figures.slots * (2 + figures.ahead);
         self.demand(held.len() as u64 <= most, || {
             format!("device {device} of {agent} has {} tasks and wants {most}", held.len())
         });
