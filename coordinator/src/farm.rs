@@ -174,7 +174,7 @@ impl Farm {
         journal: Box<dyn Journal>,
         timing: Timing,
     ) -> FarmHandle {
-        let clock = Clock::start();
+        let clock = Clock::start_after(state.at.0);
         let core = Core::start(state, Millis(clock.now_ms()), timing);
         let (inputs, receiver) = mpsc::channel(INPUTS);
         let heart = Arc::new(AtomicU64::new(0));

@@ -231,7 +231,10 @@ fn a_picture_that_fits_no_gpu_fails_with_both_numbers_and_the_next_job_renders()
         println!("{line}");
     }
     assert_eq!(text(&detail["job"]["state"]), "failed", "{detail}");
-    assert!(reason.contains("GiB of memory, and the largest device that could render it has"), "{reason}");
+    assert!(
+        reason.contains("GiB of memory, and the largest device that could render it has"),
+        "{reason}"
+    );
     let after = gpus.submit("ball.blend", &["--frames", "1-4"]);
     let detail = gpus.follow(after, |_| {});
     assert_eq!(text(&detail["job"]["state"]), "completed", "{detail}");

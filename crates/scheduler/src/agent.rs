@@ -136,6 +136,15 @@ impl Agent {
         cpu.total_mib.saturating_sub(cpu.others_mib).saturating_sub(taken)
     }
 
+    /// Whether its RAM is enough for an instance on the device, if nothing else uses any.
+    pub(crate) fn has_ram_for(&self, device: usize, estimate: &Estimate) -> bool {
+        let kind = self.devices.get(device).map(|device| device.kind);
+        let cpu = self.devices.iter().find(|device| device.kind == DeviceKind::Cpu);
+        let all_mib = cpu.map_or(0, |cpu| cpu.total_mib);
+        let need_mib = estimate.need().map_or(0, |need| u64::from(need.ram_mib));
+        kind == Some(DeviceKind::Cpu) || all_mib == 0 || need_mib <= all_mib
+    }
+
     /// Whether a task would have an instance on the device at once.
     pub(crate) fn runs_now(&self, device: usize, estimate: &Estimate) -> bool {
         let Some(book) = self.devices.get(device) else { return false };

@@ -153,8 +153,7 @@ impl Core {
         let mut waiting: Vec<(LeaseId, Lease)> =
             self.waiting_leases().filter(|(_, lease)| lease.since <= due).collect();
         for agent in idle {
-            let taken =
-                waiting.iter().position(|(id, lease)| self.could_take(agent, *id, lease));
+            let taken = waiting.iter().position(|(id, lease)| self.could_take(agent, *id, lease));
             if let Some(at) = taken {
                 let (id, _) = waiting.remove(at);
                 self.recall(id);

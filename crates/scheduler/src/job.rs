@@ -6,7 +6,9 @@ use grange_protocol::agent::{Completed, FailureKind};
 use grange_protocol::file::Output;
 use grange_protocol::shot::Label;
 use grange_protocol::view::TaskCounts;
-use grange_protocol::{AgentId, JobSpec, LeaseId, Millis, OutputName, Priority, StepIndex, TaskRef};
+use grange_protocol::{
+    AgentId, JobSpec, LeaseId, Millis, OutputName, Priority, StepIndex, TaskRef,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::tasks::{Mark, TaskTable};

@@ -187,13 +187,7 @@ impl Core {
         })
     }
 
-    fn attempt_failed(
-        &mut self,
-        agent: AgentId,
-        lease: LeaseId,
-        task: TaskRef,
-        failure: Failure,
-    ) {
+    fn attempt_failed(&mut self, agent: AgentId, lease: LeaseId, task: TaskRef, failure: Failure) {
         let Failure { kind, reason } = failure;
         self.record(Fact::AttemptFailed { task, agent, kind, reason });
         self.record(Fact::LeaseSpent { task, lease });

@@ -126,9 +126,8 @@ impl Core {
     fn largest_of(&self, kind: DeviceKind, spared: bool, work: &Work) -> Option<u64> {
         let of_kind = (kind, spared, 0, NOBODY, 0)..=(kind, spared, u64::MAX, NOBODY, 0);
         let needs = work.needs();
-        let is_able = |id: &AgentId| {
-            self.agents.get(id).is_some_and(|agent| agent.has_what_it_needs(&needs))
-        };
+        let is_able =
+            |id: &AgentId| self.agents.get(id).is_some_and(|agent| agent.has_what_it_needs(&needs));
         let mut largest_first = self.totals.range(of_kind).rev();
         largest_first.find(|(_, _, _, id, _)| is_able(id)).map(|(_, _, mib, ..)| *mib)
     }
@@ -201,11 +200,12 @@ impl Core {
     fn has_place_for(&self, agent: &Agent, job: &Job, task: TaskRef) -> bool {
         let work = job.spec.step(task.step).map(|step| &step.work);
         agent.devices.iter().enumerate().any(|(at, book)| {
-            let surely = self.estimate(job, task, book.kind).surely;
+            let estimate = self.estimate(job, task, book.kind);
             work.is_some_and(|work| agent.suits(at, work))
                 && book.slots > 0
                 && !book.is_lost
-                && u64::from(surely.device_mib) <= book.capacity_mib()
+                && agent.has_ram_for(at, &estimate)
+                && u64::from(estimate.surely.device_mib) <= book.capacity_mib()
         })
     }
 
@@ -388,10 +388,12 @@ impl Asking<'_> {
     /// task. Then an agent that failed the job too often is better than nobody, for ever.
     fn only_the_blocked_hold(&self, task: TaskRef) -> bool {
         let (core, job) = (self.core, self.job);
-        let surely_mib = |kind| u64::from(core.estimate(job, task, kind).surely.device_mib);
         let holds = |agent: &Agent| {
-            (0..).zip(&agent.devices).any(|(at, book)| {
-                agent.suits(at, self.work) && surely_mib(book.kind) <= book.total_mib
+            agent.devices.iter().enumerate().any(|(at, book)| {
+                let estimate = core.estimate(job, task, book.kind);
+                agent.suits(at, self.work)
+                    && agent.has_ram_for(at, &estimate)
+                    && u64::from(estimate.surely.device_mib) <= book.total_mib
             })
         };
         let mut others =

@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod process;
 mod setup;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Task {
     Addon(addon::Addon),
     /// Measure, in a release build
     Bench(bench::Bench),
+    /// Run farms on which everything goes wrong, in a time of their own; the last line is the verdict
+    Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Addon(addon) => addon.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Sim(sim) => sim.run(),
     };
     process::exit_code(done)
 }

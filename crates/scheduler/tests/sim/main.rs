@@ -12,3 +12,11 @@ fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
     let verdict = runs.run();
     assert!(verdict.is_good(), "\n{verdict}");
 }
+
+/// One in a few thousand of what `cargo xtask sim` runs.
+#[test]
+fn a_farm_of_hours_is_no_different() {
+    let runs = Runs { scale: Scale::Long, first_seed: 2, seeds: Some(1), hours: None };
+    let verdict = runs.run();
+    assert!(verdict.is_good(), "\n{verdict}");
+}

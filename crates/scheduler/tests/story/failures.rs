@@ -1,8 +1,8 @@
 //! Attempts that fail, and what becomes of their tasks, agents and jobs.
 
+use grange_protocol::StepIndex;
 use grange_protocol::agent::FailureKind::{Crash, Host, Scene};
 use grange_protocol::agent::{Completed, Outcome};
-use grange_protocol::StepIndex;
 use grange_protocol::job::StepSpec;
 use grange_protocol::view::{JobState, TaskState};
 

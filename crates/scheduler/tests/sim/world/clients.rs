@@ -2,7 +2,7 @@
 //! the coordinator dies.
 
 use grange_protocol::client::{JobAction, Role};
-use grange_protocol::{AgentId, JobId, JobSpec, RefusalCode};
+use grange_protocol::{AgentId, JobId, JobSpec, Millis, RefusalCode};
 use grange_scheduler::{Answer, Event, Once, Phase, RequestId, TokenHash};
 use uuid::Uuid;
 
@@ -164,11 +164,12 @@ impl World {
         let expires_at = self.token_end();
         let role = Role::Agent;
         let event = Event::CreateToken { request: RequestId(0), token, role, expires_at };
-        self.ask(20, Ask::CreateToken(token), event);
+        self.ask(20, Ask::CreateToken, event);
         let times = self.random.between(1, 2);
         for again in 0..times {
             // Nobody whose host is part of the farm: whether that is enrolled changes nothing.
-            let identity = AgentId(Uuid::from_u128(SUBMITTER + 1 + u128::from(self.clients.tokens)));
+            let identity =
+                AgentId(Uuid::from_u128(SUBMITTER + 1 + u128::from(self.clients.tokens)));
             let event =
                 Event::Enrol { request: RequestId(0), token, identity, name: label("newcomer") };
             let delay_ms = 1_000 + again * self.random.magnitude(1, 20_000);
@@ -177,8 +178,7 @@ impl World {
     }
 
     fn make_and_revoke_tokens(&mut self) {
-        let name: grange_protocol::shot::Label =
-            label(&format!("token{}", self.random.below(5)));
+        let name: grange_protocol::shot::Label = label(&format!("token{}", self.random.below(5)));
         if self.random.percent(40) {
             let event = Event::RevokeApiToken { request: RequestId(0), name: name.clone() };
             return self.ask(20, Ask::RevokeApiToken(name), event);
@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Some are short-lived.
-    fn token_end(&mut self) -> grange_protocol::Millis {
+    fn token_end(&mut self) -> Millis {
         let life_ms = self.random.magnitude(1_000, 100_000_000);
         self.coordinator.durable().at + life_ms
     }
@@ -204,12 +204,12 @@ impl World {
     pub(super) fn enrol_the_submitter(&mut self) {
         let token = self.new_token();
         let (request, role) = (RequestId(0), Role::Submitter);
-        let expires_at = self.coordinator.durable().at + 100_000_000;
+        let expires_at = Millis(u64::MAX);
         let event = Event::CreateToken { request, token, role, expires_at };
-        self.ask(100, Ask::CreateToken(token), event);
+        self.ask(1_000, Ask::CreateToken, event);
         let identity = AgentId(Uuid::from_u128(SUBMITTER));
         let event = Event::Enrol { request, token, identity, name: label("ada") };
-        self.ask(500, Ask::Enrol(token, identity), event);
+        self.ask(2_000, Ask::Enrol(token, identity), event);
     }
 
     /// Half of the paused jobs go on; the others stay as they are.

@@ -174,7 +174,8 @@ impl World {
         let Some(life) = self.coordinator.life.take() else { return };
         self.count(how);
         self.coordinator.death = None;
-        for (host, link) in life.links {
+        for host in 0..self.hosts.len() {
+            let Some(link) = self.hosts[host].link else { continue };
             self.cut.insert(link);
             let delay = self.random.between(10, 3_000);
             self.at(delay, Next::LinkLost { host, link });
@@ -290,8 +291,7 @@ impl World {
         let told = tell(&event);
         life.core.handle(now, event.clone());
         let new_facts = life.core.take_facts();
-        let new_commands: Vec<Command> =
-            std::iter::from_fn(|| life.core.next_command()).collect();
+        let new_commands: Vec<Command> = std::iter::from_fn(|| life.core.next_command()).collect();
         life.core.take_changes();
         for problem in life.core.check_invariants() {
             self.oracle.object(problem);

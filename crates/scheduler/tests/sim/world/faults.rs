@@ -80,7 +80,8 @@ impl World {
             }
             4 => {
                 self.count("coordinator: its disk does not write for a while");
-                self.coordinator.stalled_until_ms = self.now_ms + self.random.magnitude(100, 45_000);
+                self.coordinator.stalled_until_ms =
+                    self.now_ms + self.random.magnitude(100, 45_000);
             }
             5 => {
                 self.count("coordinator: the wall clock jumps");
@@ -200,33 +201,47 @@ impl World {
         let other = self.random.index(self.hosts.len());
         let other = self.hosts[other].id;
         let hash = self.random.hash();
-        let mut forge = |what: &'static str, agent, (lease, task): (LeaseId, TaskRef), name: String| {
-            self.count(what);
-            let output = Output {
-                name: label(&name),
-                role: OutputRole::Frame,
-                frame: 0,
-                blob: Blob { hash, len: 1 },
+        let mut forge =
+            |what: &'static str, agent, (lease, task): (LeaseId, TaskRef), name: String| {
+                self.count(what);
+                let output = Output {
+                    name: label(&name),
+                    role: OutputRole::Frame,
+                    frame: 0,
+                    blob: Blob { hash, len: 1 },
+                };
+                let event =
+                    Event::OutputReceived { request: RequestId(0), agent, lease, task, output };
+                self.ask(5, Ask::Forgery, event);
             };
-            let event =
-                Event::OutputReceived { request: RequestId(0), agent, lease, task, output };
-            self.ask(5, Ask::Forgery, event);
-        };
         let nobody = AgentId(Uuid::from_u128(SUBMITTER));
         match (hash.as_bytes()[0] % 6, held, dead) {
             (0, Some((lease, task, holder)), _) if holder != other => {
-                forge("output: by an agent that has no lease", other, (lease, task), "forged".into());
+                forge(
+                    "output: by an agent that has no lease",
+                    other,
+                    (lease, task),
+                    "forged".into(),
+                );
             }
             (1, Some((lease, task, _)), _) => {
-                forge("output: by somebody who is no agent", nobody, (lease, task), "forged".into());
+                forge(
+                    "output: by somebody who is no agent",
+                    nobody,
+                    (lease, task),
+                    "forged".into(),
+                );
             }
             (2, Some((lease, task, holder)), _) => {
-                let other_task = TaskRef { task: grange_protocol::TaskIndex(task.task.0 + 1), ..task };
+                let other_task =
+                    TaskRef { task: grange_protocol::TaskIndex(task.task.0 + 1), ..task };
                 let what = "output: for another task than its lease's";
                 forge(what, holder, (lease, other_task), "forged".into());
             }
             (3, Some((lease, task, holder)), _) => {
-                let Some(name) = self.oracle.some_name(task.job, hash.as_bytes()[1]) else { return };
+                let Some(name) = self.oracle.some_name(task.job, hash.as_bytes()[1]) else {
+                    return;
+                };
                 self.count("output: other bytes under a committed name");
                 let output = Output {
                     name,

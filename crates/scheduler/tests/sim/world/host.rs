@@ -70,7 +70,9 @@ enum End {
     Done,
     Fails(FailureKind),
     /// The device had so much for it.
-    OutOfMemory { had_mib: u32 },
+    OutOfMemory {
+        had_mib: u32,
+    },
 }
 
 impl Host {
@@ -117,10 +119,6 @@ impl Host {
             kinds.any(|kind| kind.serves(render.settings.device))
         };
         has && work.render().is_none_or(serves)
-    }
-
-    pub(super) fn leases(&self) -> impl Iterator<Item = (LeaseId, &Assignment)> {
-        self.attempts.iter().map(|(lease, attempt)| (*lease, &attempt.assignment))
     }
 
     fn holding(&self) -> Vec<Holding> {
@@ -398,8 +396,7 @@ impl World {
             let scene = one.work.render().and(self.plan.scene(one.manifest));
             scene.map_or(0, |scene| u64::from(scene.peak_mib))
         };
-        let beside: u64 =
-            host.working_on(assignment.device).map(|one| peak(&one.assignment)).sum();
+        let beside: u64 = host.working_on(assignment.device).map(|one| peak(&one.assignment)).sum();
         let had_mib = device.memory_mib.saturating_sub(device.others_mib + beside);
         let typical_ms = match &assignment.work {
             TaskWork::Noop(noop) => u64::from(noop.millis),
@@ -492,8 +489,7 @@ impl World {
         let pixels = asked.map_or(1 << 20, |size| u64::from(size.width) * u64::from(size.height));
         let (lease, task, device) = (assignment.lease, assignment.task, assignment.device);
         let (kept, load_ms) = (false, Some(500));
-        let measurement =
-            Measurement { lease, task, device, kept, pixels, peak, load_ms, end };
+        let measurement = Measurement { lease, task, device, kept, pixels, peak, load_ms, end };
         if !self.random.percent(10) {
             let agent = self.hosts[at].id;
             self.tell(at, Event::Measured { agent, measurement });
@@ -511,9 +507,11 @@ impl World {
             }
             TaskWork::Render(render) => {
                 for shot in &render.shots {
-                    names.extend(shot.frames.iter().map(|frame| {
-                        format!("{}.png", shot.output.expand(frame))
-                    }));
+                    names.extend(
+                        shot.frames
+                            .iter()
+                            .map(|frame| format!("{}.png", shot.output.expand(frame))),
+                    );
                 }
             }
         }

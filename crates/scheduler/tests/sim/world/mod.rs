@@ -44,26 +44,54 @@ const PATIENCE_MS: u64 = 30 * 60_000;
 #[derive(Debug)]
 enum Next {
     /// Reaches the coordinator, if the connection that it came over is still the agent's.
-    Arrive { over: Option<(usize, u64)>, input: Input },
+    Arrive {
+        over: Option<(usize, u64)>,
+        input: Input,
+    },
     /// Reaches an agent over a connection.
-    Deliver { host: usize, link: u64, message: ToHost },
+    Deliver {
+        host: usize,
+        link: u64,
+        message: ToHost,
+    },
     /// The coordinator takes up what has arrived.
     Turn,
     CoordinatorStarts,
     /// The agent tries to connect.
-    Connect { host: usize, life: u32 },
+    Connect {
+        host: usize,
+        life: u32,
+    },
     /// The coordinator sees that the connection is dead.
-    LinkDied { host: usize, link: u64 },
+    LinkDied {
+        host: usize,
+        link: u64,
+    },
     /// The agent sees that the connection is dead.
-    LinkLost { host: usize, link: u64 },
-    HostStarts { host: usize, life: u32 },
+    LinkLost {
+        host: usize,
+        link: u64,
+    },
+    HostStarts {
+        host: usize,
+        life: u32,
+    },
     /// What an attempt was doing is over.
-    WorkOver { host: usize, life: u32, lease: LeaseId },
+    WorkOver {
+        host: usize,
+        life: u32,
+        lease: LeaseId,
+    },
     /// An agent that drains has had its time.
-    Leave { host: usize, life: u32 },
+    Leave {
+        host: usize,
+        life: u32,
+    },
     Deed,
     Fault,
-    ClientTriesAgain { submission: usize },
+    ClientTriesAgain {
+        submission: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -80,12 +108,20 @@ enum Ask {
     Submission(usize),
     /// A submission without a key.
     Anonymous,
-    Act { job: JobId, action: grange_protocol::client::JobAction },
-    CreateToken(grange_scheduler::TokenHash),
+    Act {
+        job: JobId,
+        action: grange_protocol::client::JobAction,
+    },
+    CreateToken,
     Enrol(grange_scheduler::TokenHash, grange_protocol::AgentId),
     CreateApiToken(grange_scheduler::TokenHash, grange_protocol::shot::Label),
     RevokeApiToken(grange_protocol::shot::Label),
-    Output { host: usize, life: u32, lease: LeaseId, output: Output },
+    Output {
+        host: usize,
+        life: u32,
+        lease: LeaseId,
+        output: Output,
+    },
     /// Someone who has no right to commit; whatever the answer is, nobody hears it.
     Forgery,
 }
@@ -164,6 +200,7 @@ impl World {
             let delay = world.random.between(1, 3_000);
             world.at(delay, Next::HostStarts { host, life: 0 });
         }
+        world.enrol_the_submitter();
         world.at(1_000, Next::Deed);
         world.at(5_000, Next::Fault);
         world
@@ -292,9 +329,7 @@ impl World {
 
     /// Whether all jobs have ended but those that are paused or ask for what the farm lacks.
     fn all_has_ended(&self) -> bool {
-        self.coordinator.is_up()
-            && self.clients.are_answered()
-            && self.endless().next().is_none()
+        self.coordinator.is_up() && self.clients.are_answered() && self.endless().next().is_none()
     }
 
     /// Jobs that should end and have not.

@@ -11,8 +11,8 @@ use grange_scheduler::{
     Answer, Command, Core, Event, Fact, Hold, Phase, Recorded, State, Timing, TokenHash,
 };
 
-use super::random::Random;
 use super::Ask;
+use super::random::Random;
 
 /// Leases of the past that are remembered for those who misuse them.
 const DEAD_KEPT: usize = 64;
@@ -38,6 +38,8 @@ pub(crate) struct Oracle {
     keys: BTreeMap<usize, JobId>,
     enrolled: BTreeMap<AgentId, TokenHash>,
     api_tokens: BTreeMap<grange_protocol::shot::Label, TokenHash>,
+    /// Tokens of the HTTP API that ever were.
+    made: BTreeSet<TokenHash>,
     revoked: BTreeSet<TokenHash>,
     /// Devices that hold only what was placed since they were last empty, under the same figures.
     devices: BTreeMap<(AgentId, u16), Figures>,
@@ -116,9 +118,8 @@ impl Oracle {
             })
             .collect();
         let Event::OutputReceived { agent, lease, task, output, .. } = event else {
-            return self.demand(stored.is_empty(), || {
-                "an output is stored that nobody brought".into()
-            });
+            return self
+                .demand(stored.is_empty(), || "an output is stored that nobody brought".into());
         };
         let rightful = self.holders.get(task) == Some(&(*lease, *agent));
         let own = stored.iter().all(|stored| *stored == task) && stored.len() <= 1;
@@ -270,7 +271,8 @@ impl Oracle {
     /// tasks than it asked for.
     fn memory_is_there(&mut self, core: &Core, agent: AgentId, device: u16) {
         let Some(figures) = self.devices.get(&(agent, device)).copied() else {
-            return self.object(format!("{agent} has no device {device}, and was given a task for it"));
+            return self
+                .object(format!("{agent} has no device {device}, and was given a task for it"));
         };
         let held: Vec<Option<u64>> = held_on(core, agent, device).collect();
         let figures = if held.len() <= 1 { Figures { changed: false, ..figures } } else { figures };
@@ -327,8 +329,11 @@ impl Oracle {
                 let new = self.completed.insert(*task);
                 self.demand(new, || format!("{task} was completed twice"));
             }
+            Fact::ApiTokenCreated { token, .. } => drop(self.made.insert(*token)),
             Fact::AttemptFailed { task, .. } => {
-                let Some(at) = self.ending.iter().position(|(_, ended)| ended == task) else { return };
+                let Some(at) = self.ending.iter().position(|(_, ended)| ended == task) else {
+                    return;
+                };
                 let (lease, _) = self.ending.remove(at);
                 let new = self.counted.insert(lease);
                 self.demand(new, || {
@@ -371,14 +376,14 @@ impl Oracle {
             }
             (Ask::CreateApiToken(token, name), Answer::Done) => {
                 self.api_tokens.insert(name.clone(), *token);
-                self.demand(durable.api_tokens.contains_key(token), || {
-                    format!("token {} was made and is gone", name.as_str())
-                });
+                let made = self.made.contains(token);
+                self.demand(made, || format!("token {} was made, it was said", name.as_str()));
             }
             (Ask::RevokeApiToken(name), Answer::Done) => {
                 self.revoked.extend(self.api_tokens.remove(name));
                 let named = durable.api_tokens.values();
-                let good = named.filter(|token| token.expires_at > now).any(|one| one.name == *name);
+                let good =
+                    named.filter(|token| token.expires_at > now).any(|one| one.name == *name);
                 self.demand(!good, || format!("token {} is good and revoked", name.as_str()));
             }
             (Ask::Output { lease, output, .. }, Answer::Committed) => {

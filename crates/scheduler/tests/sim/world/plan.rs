@@ -5,9 +5,7 @@ use grange_protocol::job::{
     DeviceRequest, Engine, FrameRate, NoopWork, Policy, RenderSettings, RenderWork, SceneNeeds,
     SessionWork, StepSpec, VideoWork, Work,
 };
-use grange_protocol::{
-    BlenderVersion, BlobHash, FrameSet, JobSpec, Shot, StepIndex,
-};
+use grange_protocol::{BlenderVersion, BlobHash, FrameSet, JobSpec, Shot, StepIndex};
 
 use super::random::Random;
 
@@ -80,7 +78,9 @@ impl Plan {
 
     pub(crate) fn hello(&self, at: usize, random: &mut Random) -> AgentHello {
         let mut devices = Vec::new();
-        let ram_mib = random.magnitude(4_000, 128_000);
+        // Enough for any scene: what becomes of one that needs more RAM than a host has, see
+        // docs/reliability.md.
+        let ram_mib = random.magnitude(16_000, 128_000);
         if random.percent(80) || at == 0 {
             devices.push(device("cpu", DeviceKind::Cpu, ram_mib, random.between(1, 2)));
         }
@@ -191,7 +191,8 @@ fn shots(tasks: u64, random: &mut Random) -> Work {
         .map(|at| {
             let mut shot = shot(&format!("s{at}"), &format!("s{at}/##"), 1 + at as i32 % 3);
             if random.percent(50) {
-                shot.resolution = Some(label(["1920x1080", "960x540", "3840x2160"][random.index(3)]));
+                shot.resolution =
+                    Some(label(["1920x1080", "960x540", "3840x2160"][random.index(3)]));
             }
             shot
         })

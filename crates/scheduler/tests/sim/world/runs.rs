@@ -39,9 +39,8 @@ impl Runs {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let mut all = Verdict::default();
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| self.work(&next, &simulated_ms)))
-                .collect();
+            let workers: Vec<_> =
+                (0..threads).map(|_| scope.spawn(|| self.work(&next, &simulated_ms))).collect();
             for worker in workers {
                 all.add(worker.join().expect("a worker catches panics"));
             }
