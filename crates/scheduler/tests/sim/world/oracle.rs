@@ -160,12 +160,12 @@ impl Oracle {
                 let grace_ms = Timing::default().agent_grace_ms;
                 self.gone.entry(*agent).or_insert(now + grace_ms);
             }
-            Event::Ended { agent, lease, task, outcome } => {
-                if self.holders.get(task) == Some(&(*lease, *agent)) {
-                    self.lay_down(*task);
-                    if matches!(outcome, Outcome::Failed(_)) {
-                        self.ending.push((*lease, *task));
-                    }
+            Event::Ended { agent, lease, task, outcome }
+                if self.holders.get(task) == Some(&(*lease, *agent)) =>
+            {
+                self.lay_down(*task);
+                if matches!(outcome, Outcome::Failed(_)) {
+                    self.ending.push((*lease, *task));
                 }
             }
             Event::Returned { agent, leases } => {

@@ -69,7 +69,7 @@ impl Runs {
 
 fn run_seed(seed: u64, scale: Scale) -> Verdict {
     let (world, mut problems) = live(seed, scale);
-    if seed % TWICE_EVERY == 0 && live(seed, scale).0.trace_hash() != world.trace_hash() {
+    if seed.is_multiple_of(TWICE_EVERY) && live(seed, scale).0.trace_hash() != world.trace_hash() {
         problems.push("the same seed gives another trace".into());
     }
     let mut verdict = Verdict { seeds: 1, tally: world.tally.clone(), violations: Vec::new() };
