@@ -383,8 +383,7 @@ impl World {
         let Some(ask) = asked else {
             return self.oracle.object(format!("{request:?} got an answer that nobody waits for"));
         };
-        let now = self.coordinator.now(self.now_ms);
-        self.oracle.answered(&ask, &answer, now, &self.coordinator.durable);
+        self.oracle.answered(&ask, &answer, &self.coordinator.durable);
         match ask {
             Ask::Submission(at) => self.submission_answered(at, &answer),
             Ask::Output { host, life, lease, output } => {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grange_protocol::agent::{Assignment, Outcome};
+use grange_protocol::shot::Label;
 use grange_protocol::{
     AgentId, BlobHash, JobId, LeaseId, Millis, OutputName, RefusalCode, TaskRef,
 };
@@ -37,10 +38,12 @@ pub(crate) struct Oracle {
     jobs: BTreeSet<JobId>,
     keys: BTreeMap<usize, JobId>,
     enrolled: BTreeMap<AgentId, TokenHash>,
-    api_tokens: BTreeMap<grange_protocol::shot::Label, TokenHash>,
-    /// Tokens of the HTTP API that ever were.
-    made: BTreeSet<TokenHash>,
+    /// Tokens of the HTTP API that ever were, by what they were called.
+    made: BTreeMap<TokenHash, Label>,
+    /// Those of them that were revoked; their names may be given again, in the same turn even.
     revoked: BTreeSet<TokenHash>,
+    /// Names of which a token was ever revoked.
+    names_revoked: BTreeSet<Label>,
     /// Devices that hold only what was placed since they were last empty, under the same figures.
     devices: BTreeMap<(AgentId, u16), Figures>,
 }
@@ -85,8 +88,12 @@ impl Oracle {
         self.jobs_exist(state);
         let enrolled = self.enrolled.keys().all(|agent| state.identities.contains_key(agent));
         self.demand(enrolled, || "an identity is gone that was enrolled".into());
-        let revoked = self.revoked.iter().any(|token| state.api_tokens.contains_key(token));
-        self.demand(!revoked, || "a token is good again that was revoked".into());
+        self.none_is_good_again(state);
+    }
+
+    fn none_is_good_again(&mut self, state: &State) {
+        let good = self.revoked.iter().any(|token| state.api_tokens.contains_key(token));
+        self.demand(!good, || "a token is good that was revoked".into());
     }
 
     pub(super) fn jobs_exist(&mut self, state: &State) {
@@ -329,7 +336,14 @@ impl Oracle {
                 let new = self.completed.insert(*task);
                 self.demand(new, || format!("{task} was completed twice"));
             }
-            Fact::ApiTokenCreated { token, .. } => drop(self.made.insert(*token)),
+            Fact::ApiTokenCreated { token, name, .. } => {
+                self.made.insert(*token, name.clone());
+            }
+            Fact::ApiTokenRevoked(name) => {
+                let so_called = self.made.iter().filter(|(_, other)| *other == name);
+                self.revoked.extend(so_called.map(|(token, _)| *token));
+                self.names_revoked.insert(name.clone());
+            }
             Fact::AttemptFailed { task, .. } => {
                 let Some(at) = self.ending.iter().position(|(_, ended)| ended == task) else {
                     return;
@@ -353,7 +367,7 @@ impl Oracle {
     }
 
     /// Somebody got an answer, so it must be true for ever.
-    pub(super) fn answered(&mut self, ask: &Ask, answer: &Answer, now: Millis, durable: &State) {
+    pub(super) fn answered(&mut self, ask: &Ask, answer: &Answer, durable: &State) {
         match (ask, answer) {
             (Ask::Submission(at), Answer::Submitted(job)) => {
                 let first = *self.keys.entry(*at).or_insert(*job);
@@ -375,16 +389,15 @@ impl Oracle {
                 self.demand(known, || format!("{agent} was enrolled, and nobody knows"));
             }
             (Ask::CreateApiToken(token, name), Answer::Done) => {
-                self.api_tokens.insert(name.clone(), *token);
-                let made = self.made.contains(token);
+                let made = self.made.contains_key(token);
                 self.demand(made, || format!("token {} was made, it was said", name.as_str()));
             }
             (Ask::RevokeApiToken(name), Answer::Done) => {
-                self.revoked.extend(self.api_tokens.remove(name));
-                let named = durable.api_tokens.values();
-                let good =
-                    named.filter(|token| token.expires_at > now).any(|one| one.name == *name);
-                self.demand(!good, || format!("token {} is good and revoked", name.as_str()));
+                let revoked = self.names_revoked.contains(name);
+                self.demand(revoked, || {
+                    format!("token {} was revoked, it was said", name.as_str())
+                });
+                self.none_is_good_again(durable);
             }
             (Ask::Output { lease, output, .. }, Answer::Committed) => {
                 let task = self.sent.get(lease).copied();
