@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use grange_protocol::file::Blob;
 use grange_protocol::{BlobHash, Epoch};
 use grange_scheduler::{Fact, Recorded};
 use grange_store::{Copied, Store};
 use tokio::task::spawn_blocking;
 
-use crate::journal::{Journal, Sqlite};
+use crate::journal::{self, Place, SQLITE_FILE};
 
-const JOURNAL: &str = "journal.sqlite";
+const JOURNAL: &str = SQLITE_FILE;
 const STORE: &str = "store";
 /// A journal whose files are not all there yet.
 const ARRIVING: &str = "journal.sqlite.arriving";
@@ -43,19 +44,19 @@ pub(crate) struct Report {
 pub(crate) async fn back_up(state_dir: &Path, to: &Path) -> anyhow::Result<Report> {
     let journal = state_dir.join(JOURNAL);
     anyhow::ensure!(
-        journal.is_file(),
+        Place::in_dir(state_dir).is_there(),
         "{} is no state of a coordinator: name it with --state-dir",
         state_dir.display()
     );
     make(to)?;
     let arriving = to.join(ARRIVING);
     remove(&arriving)?;
-    Sqlite::copy(&journal, &arriving).await.context("the journal cannot be copied")?;
+    journal::copy_sqlite(&journal, &arriving).await.context("the journal cannot be copied")?;
     let copied = copy_files(state_dir, to).await?;
     File::open(&arriving)?.sync_all()?;
     fs::rename(&arriving, to.join(JOURNAL))?;
     File::open(to)?.sync_all()?;
-    let jobs = jobs_of(&to.join(JOURNAL)).await?;
+    let jobs = Place::in_dir(to).look(u64::MAX).await?.replayed.state.jobs.len();
     Ok(Report { dir: to.into(), jobs, copied })
 }
 
@@ -77,21 +78,25 @@ pub(crate) async fn restore(from: &Path, state_dir: &Path) -> anyhow::Result<Rep
         state_dir.display()
     );
     make(state_dir)?;
+    // The journal comes first, under another name: one of a newer program, or a damaged one, is
+    // refused before there is anything else.
+    let arriving = state_dir.join(ARRIVING);
+    fs::copy(from.join(JOURNAL), &arriving)?;
+    if let Err(error) = Place::Sqlite(arriving.clone()).look(u64::MAX).await {
+        for entry in fs::read_dir(state_dir)? {
+            fs::remove_file(entry?.path())?;
+        }
+        return Err(error.into());
+    }
     let copied = copy_files(from, state_dir).await?;
-    let journal = state_dir.join(JOURNAL);
-    fs::copy(from.join(JOURNAL), &journal)?;
-    let (mut journal, state) = Sqlite::open(&journal).await?;
+    fs::rename(&arriving, state_dir.join(JOURNAL))?;
+    let place = Place::in_dir(state_dir);
+    let (mut journal, state) = place.open().await?;
     let epoch = Fact::EpochBegan(Epoch(state.epoch.0.saturating_add(STARTS_SINCE)));
     let recorded = Recorded { at: state.at, fact: epoch };
-    Journal::append(&mut journal, &[recorded], &[]).await?;
-    let committed = journal.committed().await?;
+    journal.append(&[recorded], &[]).await?;
     journal.close().await?;
-    let store = Store::open(&state_dir.join(STORE))?;
-    let lost: Vec<BlobHash> = committed
-        .into_iter()
-        .filter(|blob| store.len_of(blob.hash) != Some(blob.len))
-        .map(|blob| blob.hash)
-        .collect();
+    let lost = lost(&place, state_dir).await?;
     if let Some(first) = lost.first() {
         anyhow::bail!(
             "the backup lacks {} files that jobs have committed, such as {first}: what is there was \
@@ -101,6 +106,14 @@ pub(crate) async fn restore(from: &Path, state_dir: &Path) -> anyhow::Result<Rep
         );
     }
     Ok(Report { dir: state_dir.into(), jobs: state.jobs.len(), copied })
+}
+
+/// Files that jobs have committed and that the store does not have.
+pub(crate) async fn lost(journal: &Place, state_dir: &Path) -> anyhow::Result<Vec<BlobHash>> {
+    let store = Store::open(&state_dir.join(STORE))?;
+    let committed = journal.committed().await?;
+    let is_lost = |blob: &Blob| store.len_of(blob.hash) != Some(blob.len);
+    Ok(committed.into_iter().filter(is_lost).map(|blob| blob.hash).collect())
 }
 
 impl Report {
@@ -121,12 +134,6 @@ impl Report {
         }
         lines
     }
-}
-
-async fn jobs_of(journal: &Path) -> anyhow::Result<usize> {
-    let (journal, state) = Sqlite::open(journal).await?;
-    journal.close().await?;
-    Ok(state.jobs.len())
 }
 
 /// Everything but the journal: keys, identities, and the store's files.

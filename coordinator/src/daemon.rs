@@ -7,9 +7,9 @@ use clap::Parser;
 use grange_daemon::signals::StopSignals;
 use grange_daemon::{logging, notify};
 
-use crate::backup;
 use crate::config::{Config, Settings};
 use crate::server::Server;
+use crate::{backup, check};
 
 #[derive(Debug, Parser)]
 #[command(name = "grange-coordinator", version, about, long_about = None)]
@@ -38,6 +38,13 @@ enum Errand {
         #[arg(value_name = "DIR")]
         from: PathBuf,
     },
+    /// Read journal and store, while the coordinator runs or not, and say whether they are whole:
+    /// that snapshots and facts make the same state, and that no committed file is missing
+    Check {
+        /// Only up to this fact
+        #[arg(long, value_name = "FACT")]
+        as_of: Option<u64>,
+    },
 }
 
 /// Runs until it is told to stop, or has done its errand.
@@ -52,11 +59,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 impl Errand {
     #[expect(clippy::print_stdout, reason = "what it has done is for a person at a terminal")]
     async fn run(self, config: &Config) -> anyhow::Result<()> {
-        let report = match self {
-            Self::Backup { to } => backup::back_up(&config.state_dir, &to).await?,
-            Self::Restore { from } => backup::restore(&from, &config.state_dir).await?,
+        let lines = match self {
+            Self::Backup { to } => backup::back_up(&config.state_dir, &to).await?.lines(),
+            Self::Restore { from } => backup::restore(&from, &config.state_dir).await?.lines(),
+            Self::Check { as_of } => vec![check::check(&config.state_dir, as_of).await?],
         };
-        for line in report.lines() {
+        for line in lines {
             println!("{line}");
         }
         Ok(())

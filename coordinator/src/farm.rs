@@ -103,6 +103,8 @@ pub(crate) struct Farm {
     last_request: u64,
     dirty: Dirty,
     facts_since_snapshot: u64,
+    /// The latest fact, if the state was not logged since.
+    unlogged: Option<u64>,
     heart: Arc<AtomicU64>,
 }
 
@@ -193,6 +195,7 @@ impl Farm {
             last_request: 0,
             dirty: Dirty::default(),
             facts_since_snapshot: 0,
+            unlogged: None,
             heart: heart.clone(),
         };
         tokio::spawn(farm.run(receiver));
@@ -348,6 +351,9 @@ impl Farm {
             }
         };
         self.learn(first, &facts);
+        if !facts.is_empty() {
+            self.unlogged = Some(first + facts.len() as u64 - 1);
+        }
         self.facts_since_snapshot += facts.len() as u64;
         if self.facts_since_snapshot >= SNAPSHOT_EVERY {
             self.snapshot().await;
@@ -358,6 +364,17 @@ impl Farm {
         self.facts_since_snapshot = 0;
         if let Err(error) = self.journal.snapshot(self.core.state()).await {
             tracing::error!("no snapshot: {error}");
+        }
+    }
+
+    /// Says what state the facts so far have made, for who wants to compare it with what the journal
+    /// gives back: `grange-coordinator check --as-of FACT`.
+    fn log_state(&mut self) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(fact) = self.unlogged.take()
+            && let Ok(hash) = self.core.state().hash()
+        {
+            tracing::debug!("as of fact {fact} the state is {hash}");
         }
     }
 
@@ -436,6 +453,7 @@ impl Farm {
 
     /// Tells watchers what has changed, a few times a second.
     fn publish(&mut self) {
+        self.log_state();
         let changes = self.core.take_changes();
         let dirty = std::mem::take(&mut self.dirty);
         self.forget_the_past();

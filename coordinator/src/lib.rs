@@ -14,6 +14,7 @@
 //! ```
 
 mod backup;
+mod check;
 pub mod config;
 mod connection;
 pub mod daemon;

@@ -22,7 +22,7 @@ use crate::config::{Config, host_name};
 use crate::connection::{self, Shared};
 use crate::farm::{Farm, FarmHandle};
 use crate::http::{Serving, Web};
-use crate::journal::{Journal, Sqlite};
+use crate::journal::Place;
 use crate::sessions::Sessions;
 
 /// Transfers that are under way at once.
@@ -49,17 +49,18 @@ impl Server {
             format!("the state directory {} cannot be made", state_dir.display())
         })?;
         let lock = lock(state_dir)?;
+        // First of all: a state that this program cannot read is not touched.
+        let (journal, state) = Place::in_dir(state_dir).open().await?;
         let authority = Authority::open(state_dir, &config.farm)?;
         let store =
             Arc::new(Store::open(&state_dir.join("store")).context("the store cannot be opened")?);
-        let (journal, state) = Sqlite::open(&state_dir.join("journal.sqlite")).await?;
         let archive = journal.archive();
         let own = authority
             .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
         let listener = Listener::bind(config.listen, &own)?;
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
-        let farm = Farm::start(config.farm.clone(), state, Box::new(journal), config.timing);
+        let farm = Farm::start(config.farm.clone(), state, journal, config.timing);
         let admin = state_dir.join("admin");
         let address = FarmAddress {
             name: config.farm.clone(),

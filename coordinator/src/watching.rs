@@ -167,7 +167,7 @@ fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
 mod tests {
     use super::*;
     use crate::farm::FarmHandle;
-    use crate::journal::{Journal, Sqlite};
+    use crate::journal::Place;
     use grange_scheduler::Timing;
     use grange_store::Store;
     use grange_transport::Authority;
@@ -175,10 +175,10 @@ mod tests {
     use tokio::sync::Semaphore;
 
     async fn shared(dir: &TempDir) -> (FarmHandle, Arc<Shared>) {
-        let (journal, state) = Sqlite::open(&dir.path().join("journal.sqlite")).await.unwrap();
+        let (journal, state) = Place::in_dir(dir.path()).open().await.unwrap();
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
-        let farm = Farm::start(name.clone(), state, Box::new(journal), Timing::default());
+        let farm = Farm::start(name.clone(), state, journal, Timing::default());
         let shared = Shared {
             farm: farm.clone(),
             store: Arc::new(Store::open(&dir.path().join("store")).unwrap()),

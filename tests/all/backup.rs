@@ -1,21 +1,11 @@
 //! A coordinator's state in another place, and back, with its agents none the wiser.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::support::farm::{FakeJob, Farm};
-use crate::support::told::Told;
-use crate::support::{eventually, program};
-
-/// `grange-coordinator … backup DIR` and the like.
-fn errand(state_dir: &Path, errand: &str, dir: &Path) -> Told {
-    let mut command = Command::new(program("grange-coordinator"));
-    command.arg("--state-dir").arg(state_dir).arg(errand).arg(dir);
-    Told::by(&mut command)
-}
+use crate::support::{errand, eventually};
 
 #[test]
 fn a_farm_comes_back_from_its_backup_and_goes_on() {

@@ -12,6 +12,7 @@ mod gpu;
 mod graph;
 mod hostile;
 mod http;
+mod journal;
 mod mistakes;
 mod multi_host;
 mod outputs;

@@ -3,23 +3,94 @@
 //! `journal(seq, at, fact)` is the truth; `snapshot` shortens the replay of it; `outputs` and `logs`
 //! are kept in rows of their own, written in the same transaction as the facts they belong to,
 //! because nobody wants a million of them in memory.
+//!
+//! [`writing`], [`replay`] and [`archive`] have the statements, [`schema`] the tables and what
+//! becomes of those of earlier programs; [`sqlite`] is the database that runs them, behind
+//! [`database`].
 
+mod archive;
+mod database;
+mod replay;
+mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use grange_protocol::client::{LogsQuery, OutputsQuery, Page};
+use grange_protocol::codec;
+use grange_protocol::file::Blob;
 use grange_protocol::view::OutputView;
 use grange_protocol::{AgentId, JobId, Millis, OutputName, Refusal, RefusalCode, TaskRef};
 use grange_scheduler::{Recorded, State};
 
-pub(crate) use sqlite::Sqlite;
+pub(crate) use replay::Looked;
+
+use database::Connection;
+use sqlite::Sqlite;
+use writing::Writer;
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'a>>;
+
+/// In the state directory.
+pub(crate) const SQLITE_FILE: &str = "journal.sqlite";
+
+/// Where a journal is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// A file, which only one coordinator uses.
+    Sqlite(PathBuf),
+}
+
+impl Place {
+    /// Where the coordinator of a state directory has it.
+    pub(crate) fn in_dir(state_dir: &Path) -> Self {
+        Self::Sqlite(state_dir.join(SQLITE_FILE))
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        let Self::Sqlite(path) = self;
+        path.is_file()
+    }
+
+    /// Opens the journal, made if it is not there, and replays it.
+    pub(crate) async fn open(&self) -> Result<(Box<dyn Journal>, State), JournalError> {
+        let Self::Sqlite(path) = self;
+        let (connection, readers) = Sqlite::open(path).await?;
+        let (writer, state) = Writer::open(connection, readers).await?;
+        Ok((Box::new(writer), state))
+    }
+
+    /// Reads a journal that somebody else may be writing to, up to a fact, and compares what it says
+    /// twice.
+    pub(crate) async fn look(&self, as_of: u64) -> Result<Looked, JournalError> {
+        let Self::Sqlite(path) = self;
+        let (mut connection, versions) = Sqlite::look_at(path).await?;
+        let looked = replay::look(&mut connection, versions, as_of).await?;
+        connection.close().await?;
+        Ok(looked)
+    }
+
+    /// All files that jobs have committed, each once.
+    pub(crate) async fn committed(&self) -> Result<Vec<Blob>, JournalError> {
+        let Self::Sqlite(path) = self;
+        let (mut connection, _) = Sqlite::look_at(path).await?;
+        let committed = writing::committed(&mut connection).await?;
+        connection.close().await?;
+        Ok(committed)
+    }
+}
+
+/// A copy of a file of SQLite that somebody else may be writing to, as of one moment. Nothing may
+/// lie at `to`.
+pub(crate) async fn copy_sqlite(path: &Path, to: &Path) -> Result<(), JournalError> {
+    Sqlite::copy(path, to).await
+}
 
 /// Writes. There is one writer.
 pub(crate) trait Journal: Send {
@@ -32,6 +103,9 @@ pub(crate) trait Journal: Send {
 
     /// A handle for questions, which never hold up the writer.
     fn archive(&self) -> Arc<dyn Archive>;
+
+    /// Leaves the disk as it is when nobody writes.
+    fn close(self: Box<Self>) -> Answer<'static, ()>;
 }
 
 /// Reads.
@@ -64,14 +138,21 @@ pub(crate) enum JournalError {
     #[error("the journal's disk is full: make room, and the farm goes on by itself")]
     DiskFull,
     #[error("the journal cannot be used: {0}")]
-    Database(sqlx::Error),
+    Database(#[from] sqlx::Error),
     #[error("the journal holds something that this program cannot read ({0})")]
     Unreadable(String),
+    #[error("another coordinator writes to this journal: stop one of the two")]
+    Superseded,
     #[error(
-        "the journal was written by a newer Grange (format {found}, this one knows {known}): update \
+        "the journal contradicts itself: the facts up to {seq} make another state than its snapshot \
+         after them"
+    )]
+    Differs { seq: u64 },
+    #[error(
+        "the journal was written by a newer Grange ({what} {found}, this one knows {known}): update \
          this coordinator"
     )]
-    Newer { found: i64, known: i64 },
+    Newer { what: &'static str, found: i64, known: i64 },
     #[error(
         "the journal is of a Grange from before its first release (format {0}), which this one cannot \
          read: let that one finish and fetch its jobs, then start with an empty state directory"
@@ -82,8 +163,29 @@ pub(crate) enum JournalError {
 }
 
 impl JournalError {
+    fn damaged(what: &str) -> Self {
+        Self::Unreadable(format!("{what} is damaged"))
+    }
+
     /// For whoever asked something of the journal.
     pub(crate) fn refusal(&self) -> Refusal {
         Refusal::new(RefusalCode::NotNow, self.to_string())
     }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, JournalError> {
+    codec::encode(value).map_err(|error| JournalError::Unreadable(error.to_string()))
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, JournalError> {
+    codec::decode(bytes).map_err(|error| JournalError::Unreadable(error.to_string()))
+}
+
+/// Level 1: the writer has better things to do.
+fn pack(bytes: &[u8]) -> Result<Vec<u8>, JournalError> {
+    zstd::bulk::compress(bytes, 1).map_err(|error| JournalError::Unreadable(error.to_string()))
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<u8>, JournalError> {
+    zstd::stream::decode_all(bytes).map_err(|error| JournalError::Unreadable(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! What the journal promises, on a real SQLite file.
+//! What the journal promises, in a real database.
 
 use grange_protocol::agent::Completed;
 use grange_protocol::client::{LogsQuery, OutputsQuery};
@@ -11,7 +11,67 @@ use grange_scheduler::{Fact, Recorded, State};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{AttemptLog, Journal, JournalError, Sqlite};
+use super::database::{Connection, Row};
+use super::sqlite::Sqlite;
+use super::{AttemptLog, Journal, JournalError, Place};
+
+/// A database of a test's own.
+struct Bed {
+    place: Place,
+    _dir: TempDir,
+}
+
+impl Bed {
+    fn sqlite() -> Self {
+        let dir = TempDir::new().unwrap();
+        Self { place: Place::in_dir(dir.path()), _dir: dir }
+    }
+
+    async fn open(&self) -> (Box<dyn Journal>, State) {
+        self.place.open().await.unwrap()
+    }
+
+    async fn refuses(&self) -> JournalError {
+        self.place.open().await.err().expect("it must be refused")
+    }
+
+    /// What somebody else does to the database.
+    async fn sql(&self, sql: &'static str) -> Vec<Row> {
+        let Place::Sqlite(path) = &self.place;
+        let mut connection = Sqlite::raw(path).await;
+        let rows = connection.fetch(sql, Vec::new()).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        self.sql(sql).await[0].int(0).unwrap()
+    }
+}
+
+/// Every story on every database.
+macro_rules! on_every_database {
+    ($($story:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(&super::Bed::sqlite()).await;
+            })*
+        }
+    };
+}
+
+on_every_database! {
+    what_was_appended_is_there_after_a_restart,
+    snapshots_shorten_the_replay_and_change_nothing,
+    a_damaged_snapshot_is_passed_over,
+    outputs_come_in_the_order_of_their_commit_page_by_page,
+    logs_are_found_by_task_and_by_failure,
+    a_journal_of_a_newer_program_is_refused,
+    a_journal_from_before_the_first_release_is_refused,
+    a_damaged_journal_is_told_and_not_guessed_at,
+    two_writers_never_both_succeed,
+}
 
 fn task(number: u32) -> TaskRef {
     TaskRef { job: JobId(1), step: StepIndex(0), task: TaskIndex(number) }
@@ -57,65 +117,90 @@ fn applied(facts: &[Recorded]) -> State {
     state
 }
 
-async fn open(dir: &TempDir) -> (Sqlite, State) {
-    Sqlite::open(&dir.path().join("journal.sqlite")).await.unwrap()
-}
-
-#[tokio::test]
-async fn what_was_appended_is_there_after_a_restart() {
-    let dir = TempDir::new().unwrap();
-    let (mut journal, state) = open(&dir).await;
+async fn what_was_appended_is_there_after_a_restart(bed: &Bed) {
+    let (mut journal, state) = bed.open().await;
     assert_eq!(state, State::default());
     // More than one statement's worth, and not a multiple of it.
     let facts = at(5, [submitted(100)].into_iter().chain((0..77).map(completed)));
-    assert_eq!(Journal::append(&mut journal, &facts, &[]).await.unwrap(), 1);
-    assert_eq!(Journal::append(&mut journal, &at(6, [completed(80)]), &[]).await.unwrap(), 79);
+    assert_eq!(journal.append(&facts, &[]).await.unwrap(), 1);
+    assert_eq!(journal.append(&at(6, [completed(80)]), &[]).await.unwrap(), 79);
     drop(journal);
-    let (_, state) = open(&dir).await;
+    let (_, state) = bed.open().await;
     let all: Vec<Recorded> = facts.into_iter().chain(at(6, [completed(80)])).collect();
     assert_eq!(state, applied(&all));
 }
 
-#[tokio::test]
-async fn snapshots_shorten_the_replay_and_change_nothing() {
-    let dir = TempDir::new().unwrap();
-    let (mut journal, _) = open(&dir).await;
+async fn snapshots_shorten_the_replay_and_change_nothing(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
     let mut all = at(1, [Fact::EpochBegan(Epoch(1)), submitted(1000)]);
-    Journal::append(&mut journal, &all, &[]).await.unwrap();
+    journal.append(&all, &[]).await.unwrap();
     for round in 0..4 {
         let facts = at(2 + round, (round as u32 * 50..(round as u32 + 1) * 50).map(completed));
-        Journal::append(&mut journal, &facts, &[]).await.unwrap();
+        journal.append(&facts, &[]).await.unwrap();
         all.extend(facts);
-        Journal::snapshot(&mut journal, &applied(&all)).await.unwrap();
+        journal.snapshot(&applied(&all)).await.unwrap();
     }
     let tail = at(9, [completed(999)]);
-    Journal::append(&mut journal, &tail, &[]).await.unwrap();
+    journal.append(&tail, &[]).await.unwrap();
     all.extend(tail);
     drop(journal);
-    let (facts, snapshots) = rows_in(&dir).await;
+    let facts = bed.count("select count(*) from journal").await;
+    let snapshots = bed.count("select count(*) from snapshot").await;
     assert!(facts <= 51, "{facts} facts are kept that snapshots cover");
     assert_eq!(snapshots, 2, "the latest snapshot and the one before");
-    let (_, state) = open(&dir).await;
+    let (_, state) = bed.open().await;
     assert_eq!(state, applied(&all));
 }
 
-/// Rows of the journal, and snapshots.
-async fn rows_in(dir: &TempDir) -> (i64, i64) {
-    use sqlx::{Connection, SqliteConnection};
-    let url = format!("sqlite://{}", dir.path().join("journal.sqlite").display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    let facts = sqlx::query_scalar("select count(*) from journal").fetch_one(&mut connection).await;
-    let snapshots =
-        sqlx::query_scalar("select count(*) from snapshot").fetch_one(&mut connection).await;
-    (facts.unwrap(), snapshots.unwrap())
+async fn a_damaged_snapshot_is_passed_over(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
+    let mut all = at(1, [submitted(100)]);
+    journal.append(&all, &[]).await.unwrap();
+    for number in 0..3 {
+        let facts = at(2, [completed(number)]);
+        journal.append(&facts, &[]).await.unwrap();
+        all.extend(facts);
+        journal.snapshot(&applied(&all)).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    assert_eq!(bed.place.look(u64::MAX).await.unwrap().compared, 1);
+    // One that is whole by itself, but not what the facts make.
+    bed.sql(
+        "update snapshot set state = (select state from snapshot where seq = 3), \
+             hash = (select hash from snapshot where seq = 3) where seq = 4",
+    )
+    .await;
+    let error = bed.place.look(u64::MAX).await.unwrap_err();
+    assert!(matches!(error, JournalError::Differs { seq: 4 }), "{error}");
+    // One that is not even whole.
+    bed.sql("update snapshot set hash = (select fact from journal limit 1) where seq = 4").await;
+    let error = bed.place.look(u64::MAX).await.unwrap_err();
+    assert!(error.to_string().contains("a snapshot is damaged"), "{error}");
+    let (_, state) = bed.open().await;
+    assert_eq!(state, applied(&all), "from the one before, and the facts since");
 }
 
-#[tokio::test]
-async fn outputs_come_in_the_order_of_their_commit_page_by_page() {
-    let dir = TempDir::new().unwrap();
-    let (mut journal, _) = open(&dir).await;
+async fn two_writers_never_both_succeed(bed: &Bed) {
+    let (mut first, _) = bed.open().await;
+    first.append(&at(1, [submitted(9)]), &[]).await.unwrap();
+    let Ok((mut second, state)) = bed.place.open().await else {
+        return;
+    };
+    assert_eq!(state, applied(&at(1, [submitted(9)])));
+    second.append(&at(2, [completed(1)]), &[]).await.unwrap();
+    first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
+    let error = first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
+    assert!(matches!(error, JournalError::Superseded), "{error}");
+    second.append(&at(3, [completed(3)]), &[]).await.unwrap();
+    let (_, state) = bed.open().await;
+    let facts = [at(1, [submitted(9)]), at(2, [completed(1)]), at(3, [completed(3)])].concat();
+    assert_eq!(state, applied(&facts));
+}
+
+async fn outputs_come_in_the_order_of_their_commit_page_by_page(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
     let facts = at(1, [submitted(3000)].into_iter().chain((0..2500).map(stored)));
-    Journal::append(&mut journal, &facts, &[]).await.unwrap();
+    journal.append(&facts, &[]).await.unwrap();
     let archive = journal.archive();
     let (mut names, mut after, mut pages) = (Vec::new(), Some(0), 0);
     while let Some(cursor) = after {
@@ -141,10 +226,8 @@ async fn outputs_come_in_the_order_of_their_commit_page_by_page() {
     assert_eq!((by_name(2, "0007.png").await, by_name(1, "7.png").await), (None, None));
 }
 
-#[tokio::test]
-async fn logs_are_found_by_task_and_by_failure() {
-    let dir = TempDir::new().unwrap();
-    let (mut journal, _) = open(&dir).await;
+async fn logs_are_found_by_task_and_by_failure(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
     let log = |number, failed| AttemptLog {
         task: task(number),
         agent: AgentId(Uuid::from_u128(7)),
@@ -153,7 +236,7 @@ async fn logs_are_found_by_task_and_by_failure() {
         text: format!("log of {number}, failed: {failed}"),
     };
     let logs = [log(1, true), log(2, false), log(1, false)];
-    Journal::append(&mut journal, &[], &logs).await.unwrap();
+    journal.append(&[], &logs).await.unwrap();
     let archive = journal.archive();
     let ask = async |task: Option<u32>, failed_only| {
         let task = task.map(|task| (StepIndex(0), TaskIndex(task)));
@@ -166,35 +249,31 @@ async fn logs_are_found_by_task_and_by_failure() {
     assert_eq!(ask(None, false).await.len(), 3);
 }
 
-#[tokio::test]
-async fn a_journal_of_a_newer_program_is_refused() {
-    use sqlx::{Connection, SqliteConnection};
-    let dir = TempDir::new().unwrap();
-    drop(open(&dir).await);
-    let path = dir.path().join("journal.sqlite");
-    let url = format!("sqlite://{}", path.display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("update meta set value = 99 where key = 'format'")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    drop(connection);
-    let error = Sqlite::open(&path).await.err().expect("it must be refused");
-    assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
+async fn a_journal_of_a_newer_program_is_refused(bed: &Bed) {
+    drop(bed.open().await);
+    bed.sql("update meta set value = 99 where key = 'schema'").await;
+    let error = bed.refuses().await;
+    assert!(matches!(error, JournalError::Newer { what: "schema", found: 99, .. }), "{error}");
+    bed.sql("update meta set value = 98 where key = 'format'").await;
+    let error = bed.refuses().await;
+    assert!(matches!(error, JournalError::Newer { what: "format", found: 98, .. }), "{error}");
 }
 
-#[tokio::test]
-async fn a_damaged_journal_is_told_and_not_guessed_at() {
-    use sqlx::{Connection, SqliteConnection};
-    let dir = TempDir::new().unwrap();
-    let (mut journal, _) = open(&dir).await;
-    Journal::append(&mut journal, &at(1, [submitted(3), completed(1)]), &[]).await.unwrap();
+async fn a_journal_from_before_the_first_release_is_refused(bed: &Bed) {
+    drop(bed.open().await);
+    bed.sql("update meta set value = 1 where key = 'format'").await;
+    let error = bed.refuses().await;
+    assert!(matches!(error, JournalError::Older(1)), "{error}");
+}
+
+async fn a_damaged_journal_is_told_and_not_guessed_at(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
+    journal.append(&at(1, [submitted(3), completed(1), completed(2)]), &[]).await.unwrap();
     drop(journal);
-    let path = dir.path().join("journal.sqlite");
-    let url = format!("sqlite://{}", path.display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("delete from journal where seq = 1").execute(&mut connection).await.unwrap();
-    drop(connection);
-    let error = Sqlite::open(&path).await.err().expect("it must be refused").to_string();
-    assert!(error.contains("job 1 does not exist"), "{error}");
+    bed.sql("delete from journal where seq = 2").await;
+    let error = bed.refuses().await.to_string();
+    assert!(error.contains("fact 2 is missing"), "{error}");
+    bed.sql("delete from journal where seq = 1").await;
+    let error = bed.refuses().await.to_string();
+    assert!(error.contains("fact 1 is missing"), "{error}");
 }

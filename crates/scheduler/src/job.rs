@@ -37,7 +37,7 @@ pub struct Job {
     /// Outputs of tasks that are not completed yet.
     pub(crate) partial: BTreeMap<(StepIndex, u32), Vec<Output>>,
     /// Hashes of all committed names: a name is committed once.
-    names: BTreeSet<u64>,
+    pub(crate) names: BTreeSet<u64>,
     /// Leases of failed attempts, until the job is completed.
     pub(crate) spent: BTreeSet<LeaseId>,
 }

@@ -27,6 +27,7 @@ mod dispatch;
 mod event;
 mod fact;
 mod footprint;
+mod format;
 mod invariants;
 mod job;
 mod learning;
@@ -47,6 +48,7 @@ pub use fact::{Fact, Recorded};
 pub use footprint::{
     Estimate, Footprint, Footprints, Likeness, MARGIN_MEASURED, Peak, SizeClass, class_of,
 };
+pub use format::{FORMAT, FORMAT_OLDEST, read_state};
 pub use job::{AttemptFailure, Cost, Job, Phase, Step};
 pub use lease::{Hold, Lease, Leases};
 pub use state::{Inconsistent, State};

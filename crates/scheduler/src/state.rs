@@ -25,7 +25,7 @@ pub struct State {
     pub identities: BTreeMap<AgentId, Identity>,
     pub footprints: Footprints,
     pub(crate) tokens: BTreeMap<TokenHash, Token>,
-    last_job: u32,
+    pub(crate) last_job: u32,
     /// Revoked and expired ones are gone, the latter at the next fact about tokens.
     pub api_tokens: BTreeMap<TokenHash, ApiToken>,
     /// By the hash of who submitted and the key that came with it.

@@ -32,14 +32,19 @@ pub(crate) struct Farm {
 impl Farm {
     /// A coordinator, and nobody else.
     pub(crate) fn new() -> Self {
-        let mut farm = Self {
+        let mut farm = Self::without_a_coordinator();
+        farm.start_coordinator();
+        farm
+    }
+
+    /// Nobody yet: somebody lays a state into `coordinator` first.
+    pub(crate) fn without_a_coordinator() -> Self {
+        Self {
             home: TempDir::new().unwrap(),
             coordinator: None,
             agents: Vec::new(),
             port: free_port(),
-        };
-        farm.start_coordinator();
-        farm
+        }
     }
 
     /// A farm of fake Blenders: agents called `names`, each with so many instances.

@@ -8,9 +8,11 @@ pub(crate) mod scenes;
 pub(crate) mod told;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use told::Told;
 
 /// A program of this workspace, as `cargo build --workspace --bins` leaves it beside the tests.
 pub(crate) fn program(name: &str) -> PathBuf {
@@ -23,6 +25,13 @@ pub(crate) fn program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// `grange-coordinator … backup DIR` and the like.
+pub(crate) fn errand(state_dir: &Path, errand: &str, dir: &Path) -> Told {
+    let mut command = Command::new(program("grange-coordinator"));
+    command.arg("--state-dir").arg(state_dir).arg(errand).arg(dir);
+    Told::by(&mut command)
 }
 
 /// Waits until something is so, looking often; fails after a minute.
