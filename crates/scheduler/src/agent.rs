@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use grange_protocol::agent::{AgentHello, DeviceKind, RuntimeInfo};
+use grange_protocol::footprint::Expected;
 use grange_protocol::job::{DeviceRequest, Engine, Needs, SceneNeeds, Work};
 use grange_protocol::{BlobHash, LeaseId, Millis};
 
@@ -136,13 +137,33 @@ impl Agent {
         cpu.total_mib.saturating_sub(cpu.others_mib).saturating_sub(taken)
     }
 
+    /// The host's RAM, where it is known.
+    pub(crate) fn ram_mib(&self) -> Option<u64> {
+        let cpu = self.devices.iter().find(|device| device.kind == DeviceKind::Cpu);
+        cpu.map(|cpu| cpu.total_mib).filter(|mib| *mib > 0)
+    }
+
+    /// What to expect here: margins on RAM may be as large as the host has RAM, or nearly all of it,
+    /// because the system takes some. What is sure stays.
+    pub(crate) fn within_ram(&self, device: usize, estimate: &Estimate) -> Estimate {
+        let mut estimate = *estimate;
+        let is_gpu = self.devices.get(device).is_some_and(|book| book.kind != DeviceKind::Cpu);
+        if let Some(ram_mib) = self.ram_mib().filter(|_| is_gpu) {
+            let nearly_all = u32::try_from(ram_mib - ram_mib / 8).unwrap_or(u32::MAX);
+            let most_mib = nearly_all.max(estimate.surely.ram_mib);
+            let Expected { plain, kept, .. } = &mut estimate.expected;
+            for memory in [plain, kept].into_iter().flatten() {
+                memory.ram_mib = memory.ram_mib.min(most_mib);
+            }
+        }
+        estimate
+    }
+
     /// Whether its RAM is enough for an instance on the device, if nothing else uses any.
     pub(crate) fn has_ram_for(&self, device: usize, estimate: &Estimate) -> bool {
-        let kind = self.devices.get(device).map(|device| device.kind);
-        let cpu = self.devices.iter().find(|device| device.kind == DeviceKind::Cpu);
-        let all_mib = cpu.map_or(0, |cpu| cpu.total_mib);
-        let need_mib = estimate.need().map_or(0, |need| u64::from(need.ram_mib));
-        kind == Some(DeviceKind::Cpu) || all_mib == 0 || need_mib <= all_mib
+        let is_cpu = self.devices.get(device).is_some_and(|book| book.kind == DeviceKind::Cpu);
+        let needs_mib = u64::from(estimate.surely.ram_mib);
+        is_cpu || self.ram_mib().is_none_or(|ram_mib| needs_mib <= ram_mib)
     }
 
     /// Whether a task would have an instance on the device at once.

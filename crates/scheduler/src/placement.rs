@@ -357,10 +357,12 @@ impl Asking<'_> {
             return None;
         }
         let estimate = core.estimate(self.job, task, book.kind);
+        let estimate = agent.within_ram(device, &estimate);
         let fits = if at_once {
             agent.runs_now(device, &estimate)
         } else {
-            u64::from(estimate.surely.device_mib) <= book.total_mib
+            agent.has_ram_for(device, &estimate)
+                && u64::from(estimate.surely.device_mib) <= book.total_mib
         };
         let need = book.offers(&estimate, book.running());
         fits.then_some(Place { agent: id, device, task, need, expected: estimate.expected })
@@ -401,32 +403,74 @@ impl Asking<'_> {
         others.peek().is_some() && !others.any(|(_, agent)| holds(agent))
     }
 
-    /// A verdict if the task surely needs more than any device has that could be asked for.
+    /// A verdict if the task surely needs more than any device has that could be asked for, or its
+    /// host.
     fn fits_nowhere(&self) -> Option<Verdict> {
         let render = self.work.render()?;
-        let any = render.settings.device == DeviceRequest::Any;
-        let largest_of = |kind| {
-            let largest = |spared| self.core.largest_of(kind, spared, self.work);
-            largest(false).max(if any { None } else { largest(true) })
+        let spared: &[bool] = match render.settings.device {
+            DeviceRequest::Any => &[false],
+            _ => &[false, true],
         };
-        let mut closest: Option<(u64, u64)> = None;
+        let largest_of = |kind| {
+            spared.iter().filter_map(|one| self.core.largest_of(kind, *one, self.work)).max()
+        };
+        // The most that there is, and what is needed, of device memory and of RAM.
+        let mut memory: Option<(u64, u64)> = None;
+        let mut ram: Option<(u64, u64)> = None;
         for kind in self.kinds() {
             let Some(largest_mib) = largest_of(kind) else { continue };
-            let surely = self.core.estimate(self.job, self.task, kind).surely;
-            let needs_mib = u64::from(surely.device_mib);
-            if needs_mib <= largest_mib {
-                return None;
+            let estimate = self.core.estimate(self.job, self.task, kind);
+            let needs_mib = u64::from(estimate.surely.device_mib);
+            if needs_mib > largest_mib {
+                memory = memory.max(Some((largest_mib, needs_mib)));
+                continue;
             }
-            closest = closest.max(Some((largest_mib, needs_mib)));
+            // One host that has enough is enough, so most of the time this looks at one.
+            let most_mib = self.most_ram_if_too_little(kind, spared, &estimate)?;
+            ram = ram.max(Some((most_mib, estimate.surely.ram_mib.into())));
         }
-        let (largest_mib, needs_mib) = closest?;
         let gib = |mib: u64| format!("{:.1} GiB", mib as f64 / 1024.0);
-        let reason = format!(
-            "it needs {} of memory, and the largest device that could render it has {}: make \
-             the scene or the picture smaller, or add a larger device",
-            gib(needs_mib),
-            gib(largest_mib)
-        );
+        let reason = if let Some((most_mib, needs_mib)) = ram {
+            format!(
+                "it needs {} of the host's memory beside that of a GPU, and the largest host that \
+                 could render it has {}: make the scene smaller, or add a host with more",
+                gib(needs_mib),
+                gib(most_mib)
+            )
+        } else {
+            let (largest_mib, needs_mib) = memory?;
+            format!(
+                "it needs {} of memory, and the largest device that could render it has {}: make \
+                 the scene or the picture smaller, or add a larger device",
+                gib(needs_mib),
+                gib(largest_mib)
+            )
+        };
         Some(Verdict::FitsNowhere { task: self.task, reason })
+    }
+
+    /// Of the hosts whose devices of a kind are large enough for the task: the most RAM that one
+    /// has, if all have too little.
+    fn most_ram_if_too_little(
+        &self,
+        kind: DeviceKind,
+        spared: &[bool],
+        estimate: &Estimate,
+    ) -> Option<u64> {
+        let needs = self.work.needs();
+        let mut most_mib = 0;
+        for spared in spared {
+            let least_mib = u64::from(estimate.surely.device_mib);
+            let large = (kind, *spared, least_mib, NOBODY, 0)..(kind, *spared, u64::MAX, NOBODY, 0);
+            for (_, _, _, id, device) in self.core.totals.range(large).rev() {
+                let agent = self.core.agents.get(id).filter(|one| one.has_what_it_needs(&needs));
+                let Some(agent) = agent else { continue };
+                if agent.has_ram_for(usize::from(*device), estimate) {
+                    return None;
+                }
+                most_mib = most_mib.max(agent.ram_mib().unwrap_or_default());
+            }
+        }
+        Some(most_mib)
     }
 }

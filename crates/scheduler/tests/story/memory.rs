@@ -49,6 +49,10 @@ impl Farm {
     }
 
     fn reports(&mut self, name: char, at: &str, mib: u32, end: MeasuredEnd) -> Told {
+        self.reports_all(name, at, memory(mib), end)
+    }
+
+    fn reports_all(&mut self, name: char, at: &str, peak: Memory, end: MeasuredEnd) -> Told {
         let lease = self.lease(at);
         let device = self.core.leases().get(lease).unwrap().device;
         let measurement = Measurement {
@@ -57,11 +61,17 @@ impl Farm {
             device,
             kept: false,
             pixels: PIXELS,
-            peak: memory(mib),
+            peak,
             load_ms: Some(500),
             end,
         };
         self.after(Event::Measured { agent: agent(name), measurement })
+    }
+
+    /// The frame took so much of the host's memory beside that of its GPU.
+    fn measures_ram(&mut self, name: char, at: &str, ram_mib: u32) -> Told {
+        let end = MeasuredEnd::Rendered { frame_ms: 1000, beside: 1 };
+        self.reports_all(name, at, Memory { device_mib: 5_000, ram_mib }, end)
     }
 
     /// Renders frame 0 of a job alone and measures it, so that the farm knows its shots.
@@ -376,5 +386,45 @@ fn an_agent_that_fails_a_job_still_gets_what_nobody_else_has_the_memory_for() {
     farm.fails('A', "1/1", FailureKind::Crash).expects(["A may forget", "A gets 1/0/1"]);
     farm.completes('A', "1/1").expects(["A may forget", "A gets 1/0/2"]);
     farm.completes('A', "1/2").expects(["A may forget"]);
+    assert_eq!(farm.job_state(1), JobState::Completed);
+}
+
+fn with_ram(name: char, ram_mib: u64) -> grange_protocol::agent::AgentHello {
+    let mut hello = gpus(name, &[24_000], 1);
+    hello.devices.iter_mut().filter(|device| device.kind == DeviceKind::Cpu).for_each(|cpu| {
+        cpu.memory_mib = ram_mib;
+    });
+    hello
+}
+
+#[test]
+fn a_shot_that_no_host_has_the_ram_for_fails_with_the_numbers() {
+    let mut farm = Farm::new();
+    farm.join_as(with_ram('A', 131_072)).whatever();
+    farm.submit(frames("x", 3)).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
+    farm.measures_ram('A', "1/0", 61_440).expects_nothing();
+    farm.completes('A', "1/0").expects(["A may forget", "A gets 1/0/1"]);
+    farm.join_as(with_ram('B', 32_768)).expects(["B is welcome"]);
+    farm.after(Event::AgentDraining { agent: agent('A') }).expects_nothing();
+    farm.completes('A', "1/1").expects(["A may forget"]);
+    assert_eq!(farm.job_state(1), JobState::Failed);
+    assert_eq!(
+        farm.reason(1),
+        "1 of 3 tasks failed (frame 3: it needs 60.0 GiB of the host's memory beside that of a GPU, \
+         and the largest host that could render it has 32.0 GiB: make the scene smaller, or add a \
+         host with more)"
+    );
+    farm.restart();
+}
+
+#[test]
+fn a_shot_that_takes_nearly_all_ram_of_a_host_is_not_kept_waiting_by_its_margin() {
+    let mut farm = Farm::new();
+    farm.join_as(with_ram('A', 64_000)).whatever();
+    farm.submit(frames("x", 2)).expects(["Submitted(JobId(1))", "A gets 1/0/0"]);
+    // 66,000 with the margin.
+    farm.measures_ram('A', "1/0", 60_000).expects_nothing();
+    farm.completes('A', "1/0").expects(["A may forget", "A gets 1/0/1"]);
+    farm.completes('A', "1/1").expects(["A may forget"]);
     assert_eq!(farm.job_state(1), JobState::Completed);
 }

@@ -57,7 +57,7 @@ impl Plan {
                 manifest: BlobHash::of(&at.to_le_bytes()),
                 // The largest fits on no device.
                 peak_mib: if at == 5 { 90_000 } else { random.magnitude(300, 20_000) as u32 },
-                ram_mib: random.magnitude(200, 4_000) as u32,
+                ram_mib: random.magnitude(200, 8_000) as u32,
                 frame_ms: random.magnitude(2_000, 60_000),
             })
             .collect();
@@ -78,9 +78,8 @@ impl Plan {
 
     pub(crate) fn hello(&self, at: usize, random: &mut Random) -> AgentHello {
         let mut devices = Vec::new();
-        // Enough for any scene: what becomes of one that needs more RAM than a host has, see
-        // docs/reliability.md.
-        let ram_mib = random.magnitude(16_000, 128_000);
+        // Of some hosts less than some scenes need beside a GPU.
+        let ram_mib = random.magnitude(4_000, 128_000);
         if random.percent(80) || at == 0 {
             devices.push(device("cpu", DeviceKind::Cpu, ram_mib, random.between(1, 2)));
         }
