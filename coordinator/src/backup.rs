@@ -44,7 +44,7 @@ pub(crate) struct Report {
 pub(crate) async fn back_up(state_dir: &Path, to: &Path) -> anyhow::Result<Report> {
     let journal = state_dir.join(JOURNAL);
     anyhow::ensure!(
-        Place::in_dir(state_dir).is_there(),
+        journal.is_file(),
         "{} is no state of a coordinator: name it with --state-dir",
         state_dir.display()
     );

@@ -3,16 +3,16 @@
 //! What a journal says twice must agree: a snapshot is what the one before it and the facts since
 //! then make. And the store must have every file that jobs have committed.
 
-use std::path::Path;
-
 use crate::backup::lost;
-use crate::journal::{Looked, Place};
+use crate::config::Config;
+use crate::journal::{Looked, Place, SQLITE_FILE};
 
 /// Looks at a state, up to a fact of its journal. Returns one line for people.
-pub(crate) async fn check(state_dir: &Path, as_of: Option<u64>) -> anyhow::Result<String> {
-    let place = Place::in_dir(state_dir);
+pub(crate) async fn check(config: &Config, as_of: Option<u64>) -> anyhow::Result<String> {
+    let (state_dir, journal) = (&config.state_dir, config.journal.as_deref());
+    let place = Place::new(state_dir, journal)?;
     anyhow::ensure!(
-        place.is_there(),
+        journal.is_some() || state_dir.join(SQLITE_FILE).is_file(),
         "{} is no state of a coordinator: name it with --state-dir",
         state_dir.display()
     );

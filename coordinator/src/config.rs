@@ -35,6 +35,11 @@ pub struct Settings {
     /// what systemd says]
     #[arg(long, env = "GRANGE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// The PostgreSQL database that has the journal, instead of a file in the state directory:
+    /// postgres://USER:PASSWORD@HOST/DATABASE, or without a password where PGPASSFILE or ~/.pgpass
+    /// has it
+    #[arg(long, env = "GRANGE_JOURNAL", value_name = "URL", hide_env_values = true)]
+    pub journal: Option<String>,
     /// How long a lost agent keeps its tasks, in seconds [default: 20]
     #[arg(long, env = "GRANGE_AGENT_GRACE_S", value_name = "SECONDS")]
     pub agent_grace_s: Option<u64>,
@@ -51,6 +56,8 @@ pub struct Config {
     pub http_listen: HttpListen,
     pub advertise: Option<Vec<String>>,
     pub state_dir: PathBuf,
+    /// The address of a PostgreSQL database that has the journal, instead of the state directory.
+    pub journal: Option<String>,
     pub timing: Timing,
     pub log: String,
 }
@@ -78,6 +85,7 @@ impl Settings {
             state_dir: merged
                 .state_dir
                 .unwrap_or_else(|| settings::state_dir("grange-coordinator")),
+            journal: merged.journal,
             timing: Timing {
                 agent_grace_ms: merged.agent_grace_s.map_or(20_000, |seconds| seconds * 1000),
                 ..defaults

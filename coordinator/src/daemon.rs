@@ -62,7 +62,7 @@ impl Errand {
         let lines = match self {
             Self::Backup { to } => backup::back_up(&config.state_dir, &to).await?.lines(),
             Self::Restore { from } => backup::restore(&from, &config.state_dir).await?.lines(),
-            Self::Check { as_of } => vec![check::check(&config.state_dir, as_of).await?],
+            Self::Check { as_of } => vec![check::check(config, as_of).await?],
         };
         for line in lines {
             println!("{line}");

@@ -76,11 +76,11 @@ fn a_journal_of_an_earlier_version_is_brought_up_to_date_and_its_jobs_go_on() {
     let mut farm = Farm::without_a_coordinator();
     let state = farm.home().join("coordinator");
     copy(&kept(2), &state);
-    let told = check(&state, None).well();
+    let told = check(&state).well();
     assert!(told.contains("4 jobs, fact 55, ") && told.contains("by an earlier Grange"), "{told}");
     farm.start_coordinator();
     assert!(farm.said("coordinator").contains("format 2 to 3"), "{}", farm.said("coordinator"));
-    let told = check(&state, None).well();
+    let told = check(&state).well();
     assert!(!told.contains("earlier Grange"), "{told}");
 
     let state_of = |job: u64| farm.job(job)["job"]["state"].as_str().unwrap().to_owned();
@@ -108,7 +108,7 @@ fn a_journal_of_an_earlier_version_is_brought_up_to_date_and_its_jobs_go_on() {
     farm.grange(&["fetch", &UNDER_WAY.to_string(), "-o", out.path().to_str().unwrap()]).well();
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), FRAMES as usize);
     farm.stop_coordinator();
-    check(&state, None).well();
+    check(&state).well();
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn a_backup_of_an_earlier_version_is_restored_and_stays_what_it_was() {
     let before = files_in(&backup);
     let told = errand(&state, "restore", &backup).well();
     assert!(told.contains("4 jobs"), "{told}");
-    assert!(!check(&state, None).well().contains("earlier Grange"));
+    assert!(!check(&state).well().contains("earlier Grange"));
     // Of a coordinator that was not started since, too.
     let again = place.path().join("again");
     let told = errand(&backup, "backup", &again).well();
     assert!(told.contains("4 jobs"), "{told}");
-    assert!(check(&again, None).well().contains("earlier Grange"), "it is copied as it is");
+    assert!(check(&again).well().contains("earlier Grange"), "it is copied as it is");
     assert_eq!(files_in(&backup), before);
 }
 
@@ -147,7 +147,7 @@ fn a_journal_of_a_newer_version_is_refused_and_not_touched() {
         let mut start = Command::new(program("grange-coordinator"));
         start.args(["--listen", "127.0.0.1:0"]).arg("--state-dir").arg(&state);
         refused(Told::by(&mut start));
-        refused(check(&state, None));
+        refused(check(&state));
         let place = TempDir::new().unwrap();
         let backup = place.path().join("backup");
         refused(errand(&state, "backup", &backup));
@@ -160,8 +160,18 @@ fn a_journal_of_a_newer_version_is_refused_and_not_touched() {
 
 #[test]
 fn a_killed_coordinator_comes_back_with_the_state_that_it_had() {
-    let mut farm = Farm::of_fakes(&["first", "second"], 1);
-    let state = farm.home().join("coordinator");
+    comes_back_with_its_state(Farm::new());
+}
+
+#[test]
+fn a_killed_coordinator_comes_back_with_the_state_that_it_had_on_postgres() {
+    let farm = Farm::on_postgres();
+    assert!(!farm.home().join("coordinator/journal.sqlite").exists());
+    comes_back_with_its_state(farm);
+}
+
+fn comes_back_with_its_state(mut farm: Farm) {
+    farm.add_fakes(&["first", "second"], 1);
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 60", 60));
     for round in 1..=2 {
         eventually("more frames are done", || {
@@ -172,9 +182,9 @@ fn a_killed_coordinator_comes_back_with_the_state_that_it_had() {
         // What the living one said of itself, and what its journal gives back.
         let said = farm.said("coordinator");
         let (fact, hash) = last_state(&said).expect("it said what its state is");
-        let told = check(&state, Some(fact)).well();
+        let told = farm.check(Some(fact)).well();
         assert!(told.contains(&format!("fact {fact}, state {hash},")), "{hash} {told}");
-        let whole = check(&state, None).well();
+        let whole = farm.check(None).well();
         farm.start_coordinator();
         if round == 1 {
             // With a snapshot in between, and the one before it to compare with.
@@ -186,7 +196,7 @@ fn a_killed_coordinator_comes_back_with_the_state_that_it_had() {
     let detail = farm.wait_for_state(job, "completed");
     assert_eq!(detail["job"]["progress"]["outputs"], 60);
     farm.stop_coordinator();
-    let told = check(&state, None).well();
+    let told = farm.check(None).well();
     assert!(told.contains(" 1 snapshots agree with the facts before them"), "{told}");
 }
 
@@ -197,13 +207,55 @@ fn last_state(said: &str) -> Option<(u64, String)> {
     Some((fact.parse().ok()?, hash.trim().to_owned()))
 }
 
-fn check(state_dir: &Path, as_of: Option<u64>) -> Told {
+/// `grange-coordinator check` of a state with its journal in a file.
+fn check(state_dir: &Path) -> Told {
     let mut command = Command::new(program("grange-coordinator"));
-    command.arg("--state-dir").arg(state_dir).arg("check");
-    if let Some(fact) = as_of {
-        command.args(["--as-of", &fact.to_string()]);
+    Told::by(command.arg("--state-dir").arg(state_dir).arg("check"))
+}
+
+impl Farm {
+    fn check(&self, as_of: Option<u64>) -> Told {
+        let mut command = self.coordinator_command();
+        command.arg("check");
+        if let Some(fact) = as_of {
+            command.args(["--as-of", &fact.to_string()]);
+        }
+        Told::by(&mut command)
     }
-    Told::by(&mut command)
+}
+
+#[test]
+fn a_postgres_that_breaks_down_holds_the_farm_up_and_loses_nothing() {
+    let mut farm = Farm::on_postgres();
+    farm.add_fakes(&["host"], 1);
+    let job = farm.submit_fake(&FakeJob::new("frame_ms = 100", 20));
+    for round in 1..=2 {
+        eventually("more frames are done", || (farm.outputs(job).len() >= round * 5).then_some(()));
+        farm.postgres().kill();
+        // It says nothing that it cannot write, and says why.
+        eventually("the coordinator notices", || {
+            let said = farm.said("coordinator");
+            (said.matches("the journal cannot be used").count() >= round).then_some(())
+        });
+        farm.postgres().start_again(&[]);
+    }
+    let detail = farm.wait_for_state(job, "completed");
+    assert_eq!(detail["job"]["progress"]["outputs"], 20);
+    farm.kill_coordinator();
+    farm.start_coordinator();
+    assert_eq!(farm.outputs(job).len(), 20);
+    farm.check(None).well();
+}
+
+#[test]
+fn a_second_coordinator_on_the_same_postgres_is_refused() {
+    let mut farm = Farm::on_postgres();
+    let place = TempDir::new().unwrap();
+    let mut second = Command::new(program("grange-coordinator"));
+    second.args(["--listen", "127.0.0.1:0", "--journal", &farm.postgres().url()]);
+    second.arg("--state-dir").arg(place.path().join("second"));
+    Told::by(&mut second).fails(1, "another coordinator has this journal");
+    assert!(farm.grange(&["jobs"]).code == 0, "the first one does not mind");
 }
 
 /// What a program of another version would have written.

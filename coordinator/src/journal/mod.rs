@@ -5,11 +5,12 @@
 //! because nobody wants a million of them in memory.
 //!
 //! [`writing`], [`replay`] and [`archive`] have the statements, [`schema`] the tables and what
-//! becomes of those of earlier programs; [`sqlite`] is the database that runs them, behind
-//! [`database`].
+//! becomes of those of earlier programs; [`sqlite`] and [`postgres`] are the databases that run them,
+//! behind [`database`].
 
 mod archive;
 mod database;
+mod postgres;
 mod replay;
 mod schema;
 mod sqlite;
@@ -31,8 +32,9 @@ use grange_scheduler::{Recorded, State};
 
 pub(crate) use replay::Looked;
 
-use database::Connection;
+use postgres::Postgres;
 use sqlite::Sqlite;
+use sqlx::postgres::PgConnectOptions;
 use writing::Writer;
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, JournalError>> + Send + 'a>>;
@@ -45,44 +47,58 @@ pub(crate) const SQLITE_FILE: &str = "journal.sqlite";
 pub(crate) enum Place {
     /// A file, which only one coordinator uses.
     Sqlite(PathBuf),
+    /// A database, which only one coordinator writes to.
+    Postgres(Box<PgConnectOptions>),
 }
 
 impl Place {
-    /// Where the coordinator of a state directory has it.
+    /// Where the coordinator of a state directory has it, unless it was told of a database.
+    pub(crate) fn new(state_dir: &Path, database: Option<&str>) -> Result<Self, JournalError> {
+        match database {
+            None => Ok(Self::in_dir(state_dir)),
+            Some(url) => Ok(Self::Postgres(Box::new(postgres::options(url)?))),
+        }
+    }
+
     pub(crate) fn in_dir(state_dir: &Path) -> Self {
         Self::Sqlite(state_dir.join(SQLITE_FILE))
     }
 
-    pub(crate) fn is_there(&self) -> bool {
-        let Self::Sqlite(path) = self;
-        path.is_file()
-    }
-
     /// Opens the journal, made if it is not there, and replays it.
     pub(crate) async fn open(&self) -> Result<(Box<dyn Journal>, State), JournalError> {
-        let Self::Sqlite(path) = self;
-        let (connection, readers) = Sqlite::open(path).await?;
-        let (writer, state) = Writer::open(connection, readers).await?;
-        Ok((Box::new(writer), state))
+        match self {
+            Self::Sqlite(path) => {
+                let (connection, readers) = Sqlite::open(path).await?;
+                let (writer, state) = Writer::open(connection, readers).await?;
+                Ok((Box::new(writer), state))
+            }
+            Self::Postgres(options) => {
+                let (connection, readers) = Postgres::open((**options).clone()).await?;
+                let (writer, state) = Writer::open(connection, readers).await?;
+                Ok((Box::new(writer), state))
+            }
+        }
     }
 
     /// Reads a journal that somebody else may be writing to, up to a fact, and compares what it says
     /// twice.
     pub(crate) async fn look(&self, as_of: u64) -> Result<Looked, JournalError> {
-        let Self::Sqlite(path) = self;
-        let (mut connection, versions) = Sqlite::look_at(path).await?;
-        let looked = replay::look(&mut connection, versions, as_of).await?;
-        connection.close().await?;
-        Ok(looked)
+        match self {
+            Self::Sqlite(path) => replay::look(Sqlite::look_at(path).await?, as_of).await,
+            Self::Postgres(options) => {
+                replay::look(Postgres::look_at((**options).clone()).await?, as_of).await
+            }
+        }
     }
 
     /// All files that jobs have committed, each once.
     pub(crate) async fn committed(&self) -> Result<Vec<Blob>, JournalError> {
-        let Self::Sqlite(path) = self;
-        let (mut connection, _) = Sqlite::look_at(path).await?;
-        let committed = writing::committed(&mut connection).await?;
-        connection.close().await?;
-        Ok(committed)
+        match self {
+            Self::Sqlite(path) => writing::committed(Sqlite::look_at(path).await?.0).await,
+            Self::Postgres(options) => {
+                writing::committed(Postgres::look_at((**options).clone()).await?.0).await
+            }
+        }
     }
 }
 
@@ -143,6 +159,16 @@ pub(crate) enum JournalError {
     Unreadable(String),
     #[error("another coordinator writes to this journal: stop one of the two")]
     Superseded,
+    #[error(
+        "another coordinator has this journal: stop it, or give this one a database of its own"
+    )]
+    InUse,
+    #[error(
+        "PostgreSQL runs with `{setting} = off` and would forget jobs in a power cut: turn it on"
+    )]
+    Forgetful { setting: &'static str },
+    #[error("the setting `journal` is no address like postgres://USER@HOST/DATABASE: {0}")]
+    BadAddress(String),
     #[error(
         "the journal contradicts itself: the facts up to {seq} make another state than its snapshot \
          after them"

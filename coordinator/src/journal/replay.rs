@@ -52,10 +52,10 @@ pub(super) async fn replay(connection: &mut impl Connection) -> Result<Replayed,
 /// For a look: every snapshot is read, and compared with what the one before and the facts since
 /// then make.
 pub(super) async fn look<C: Connection>(
-    connection: &mut C,
-    versions: Versions,
+    (mut connection, versions): (C, Versions),
     as_of: u64,
 ) -> Result<Looked, JournalError> {
+    let connection = &mut connection;
     connection.fetch(C::DIALECT.begin_reading, Vec::new()).await?;
     let mut rows = snapshots(connection, versions.has_hashes()).await?;
     rows.reverse();

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::database::{Connection, Row};
+use super::postgres::Postgres;
 use super::sqlite::Sqlite;
 use super::{AttemptLog, Journal, JournalError, Place};
 
@@ -19,12 +20,19 @@ use super::{AttemptLog, Journal, JournalError, Place};
 struct Bed {
     place: Place,
     _dir: TempDir,
+    postgres: Option<grange_test_postgres::Postgres>,
 }
 
 impl Bed {
     fn sqlite() -> Self {
         let dir = TempDir::new().unwrap();
-        Self { place: Place::in_dir(dir.path()), _dir: dir }
+        Self { place: Place::in_dir(dir.path()), _dir: dir, postgres: None }
+    }
+
+    fn postgres() -> Self {
+        let (dir, postgres) = (TempDir::new().unwrap(), grange_test_postgres::Postgres::start());
+        let place = Place::new(dir.path(), Some(&postgres.url())).unwrap();
+        Self { place, _dir: dir, postgres: Some(postgres) }
     }
 
     async fn open(&self) -> (Box<dyn Journal>, State) {
@@ -37,11 +45,24 @@ impl Bed {
 
     /// What somebody else does to the database.
     async fn sql(&self, sql: &'static str) -> Vec<Row> {
-        let Place::Sqlite(path) = &self.place;
-        let mut connection = Sqlite::raw(path).await;
-        let rows = connection.fetch(sql, Vec::new()).await.unwrap();
-        connection.close().await.unwrap();
-        rows
+        async fn run(mut connection: impl Connection, sql: &'static str) -> Vec<Row> {
+            let rows = connection.fetch(sql, Vec::new()).await.unwrap();
+            connection.close().await.unwrap();
+            rows
+        }
+        match &self.place {
+            Place::Sqlite(path) => run(Sqlite::raw(path).await, sql).await,
+            Place::Postgres(options) => run(Postgres::raw((**options).clone()).await, sql).await,
+        }
+    }
+
+    /// PostgreSQL ends the connection that writes.
+    async fn end_the_writer(&self) {
+        self.sql(
+            "select pg_terminate_backend(pid)::int::bigint from pg_locks \
+             where locktype = 'advisory'",
+        )
+        .await;
     }
 
     async fn count(&self, sql: &'static str) -> i64 {
@@ -56,6 +77,13 @@ macro_rules! on_every_database {
             $(#[tokio::test]
             async fn $story() {
                 super::$story(&super::Bed::sqlite()).await;
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(&super::Bed::postgres()).await;
             })*
         }
     };
@@ -183,15 +211,23 @@ async fn a_damaged_snapshot_is_passed_over(bed: &Bed) {
 async fn two_writers_never_both_succeed(bed: &Bed) {
     let (mut first, _) = bed.open().await;
     first.append(&at(1, [submitted(9)]), &[]).await.unwrap();
-    let Ok((mut second, state)) = bed.place.open().await else {
-        return;
-    };
+    if bed.postgres.is_some() {
+        let error = bed.refuses().await;
+        assert!(matches!(error, JournalError::InUse), "{error}");
+        // Its server takes it for dead: the lock is gone, and a second one begins.
+        bed.end_the_writer().await;
+    }
+    let (mut second, state) = bed.place.open().await.unwrap();
     assert_eq!(state, applied(&at(1, [submitted(9)])));
     second.append(&at(2, [completed(1)]), &[]).await.unwrap();
     first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
     let error = first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
-    assert!(matches!(error, JournalError::Superseded), "{error}");
+    assert!(matches!(error, JournalError::Superseded | JournalError::InUse), "{error}");
     second.append(&at(3, [completed(3)]), &[]).await.unwrap();
+    second.close().await.unwrap();
+    let error = first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
+    assert!(matches!(error, JournalError::Superseded), "{error}");
+    drop(first);
     let (_, state) = bed.open().await;
     let facts = [at(1, [submitted(9)]), at(2, [completed(1)]), at(3, [completed(3)])].concat();
     assert_eq!(state, applied(&facts));
@@ -276,4 +312,71 @@ async fn a_damaged_journal_is_told_and_not_guessed_at(bed: &Bed) {
     bed.sql("delete from journal where seq = 1").await;
     let error = bed.refuses().await.to_string();
     assert!(error.contains("fact 1 is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_down_is_waited_for_and_nothing_is_lost_or_written_twice() {
+    let mut bed = Bed::postgres();
+    let (mut journal, _) = bed.open().await;
+    let mut all = at(1, [submitted(100)]);
+    journal.append(&all, &[]).await.unwrap();
+    for number in 0..3 {
+        bed.postgres.as_mut().unwrap().kill();
+        let facts = at(2, [completed(number), stored(number)]);
+        journal.append(&facts, &[]).await.unwrap_err();
+        journal.append(&facts, &[]).await.unwrap_err();
+        bed.postgres.as_mut().unwrap().start_again(&[]);
+        let first = journal.append(&facts, &[]).await.unwrap();
+        assert_eq!(first, all.len() as u64 + 1);
+        all.extend(facts);
+    }
+    drop(journal);
+    let (journal, state) = bed.open().await;
+    assert_eq!(state, applied(&all));
+    let query = OutputsQuery { job: JobId(1), step: None, after: 0 };
+    assert_eq!(journal.archive().outputs(query).await.unwrap().rows.len(), 3);
+}
+
+/// The answer to a commit may get lost with the connection, and the commit not.
+#[tokio::test]
+async fn facts_that_were_written_although_nobody_heard_of_it_are_not_written_again() {
+    let bed = Bed::postgres();
+    let (mut journal, _) = bed.open().await;
+    let (first, second) = (at(1, [submitted(9)]), at(2, [completed(1), completed(2)]));
+    journal.append(&first, &[]).await.unwrap();
+    // What a commit whose answer is lost leaves: the rows, and a connection that is gone.
+    let (mut other, _) = {
+        bed.end_the_writer().await;
+        bed.open().await
+    };
+    other.append(&second, &[]).await.unwrap();
+    other.close().await.unwrap();
+    assert!(matches!(journal.append(&second, &[]).await, Err(JournalError::Database(_))));
+    assert_eq!(journal.append(&second, &[]).await.unwrap(), 2);
+    assert_eq!(journal.append(&at(3, [completed(3)]), &[]).await.unwrap(), 4);
+    drop(journal);
+    let (_, state) = bed.open().await;
+    assert_eq!(state, applied(&[first, second, at(3, [completed(3)])].concat()));
+}
+
+#[tokio::test]
+async fn what_postgres_has_confirmed_survives_it_whatever_its_settings_say() {
+    let mut bed = Bed::postgres();
+    bed.postgres.as_mut().unwrap().start_again(&["synchronous_commit=off"]);
+    let (mut journal, _) = bed.open().await;
+    let mut all = at(1, [submitted(100)]);
+    journal.append(&all, &[]).await.unwrap();
+    for number in 0..20 {
+        let facts = at(2, [completed(number)]);
+        journal.append(&facts, &[]).await.unwrap();
+        all.extend(facts);
+    }
+    bed.postgres.as_mut().unwrap().kill();
+    drop(journal);
+    bed.postgres.as_mut().unwrap().start_again(&["fsync=off"]);
+    let error = bed.refuses().await;
+    assert!(matches!(error, JournalError::Forgetful { setting: "fsync" }), "{error}");
+    bed.postgres.as_mut().unwrap().start_again(&[]);
+    let (_, state) = bed.open().await;
+    assert_eq!(state, applied(&all));
 }

@@ -71,7 +71,6 @@ impl<C: Connection> Writer<C> {
         self.connection.renew().await?;
         let after = "select seq, fact from journal where seq > $1 order by seq";
         let found = self.connection.fetch(after, vec![(self.seq as i64).into()]).await?;
-        self.is_in_doubt = false;
         if found.is_empty() {
             return Ok(false);
         }
@@ -222,7 +221,8 @@ async fn insert_log(
 }
 
 /// All files that jobs have committed, each once.
-pub(super) async fn committed(connection: &mut impl Connection) -> Result<Vec<Blob>, JournalError> {
+pub(super) async fn committed(mut connection: impl Connection) -> Result<Vec<Blob>, JournalError> {
     let rows = connection.fetch("select distinct hash, len from outputs", Vec::new()).await?;
+    connection.close().await?;
     rows.iter().map(|row| blob(row.bytes(0)?, row.int(1)?)).collect()
 }

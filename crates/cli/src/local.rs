@@ -46,6 +46,7 @@ impl LocalFarm {
             http_listen: plan.http,
             advertise: None,
             state_dir: home.path().join("coordinator"),
+            journal: None,
             timing: Timing::default(),
             log: String::new(),
         })

@@ -37,6 +37,7 @@ pub(crate) const FOR_TESTS: &[Program] = &[
     Program { name: "systemd-analyze", package: "systemd" },
     Program { name: "mount", package: "mount" },
     Program { name: "ip", package: "iproute2" },
+    Program { name: "initdb", package: "postgresql" },
     KILL,
 ];
 
@@ -142,10 +143,14 @@ pub(crate) fn python_tools() -> anyhow::Result<PathBuf> {
     Ok(home.join("bin"))
 }
 
-/// A program on the path.
+/// A program on the path, or one of PostgreSQL's server, which Debian keeps out of it.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    std::env::split_paths(&path)
+        .chain(versions.map(|version| version.path().join("bin")))
+        .map(|dir| dir.join(name))
+        .find(|candidate| candidate.is_file())
 }
 
 fn install(packages: &[&str]) -> anyhow::Result<()> {

@@ -13,6 +13,9 @@ pub(crate) struct Test {
     /// Only formatting, lints and the tests that need no Blender
     #[arg(long)]
     quick: bool,
+    /// Give every farm of the end-to-end tests a PostgreSQL for its journal, instead of a file
+    #[arg(long)]
+    on_postgres: bool,
     /// Only tests whose name contains this; `gpu` stands for those that need a real NVIDIA GPU,
     /// which are never run otherwise
     #[arg(value_name = "NAME|gpu")]
@@ -51,7 +54,11 @@ impl Test {
             // The daemons and the CLI, which the tests start as processes.
             run(&mut cargo(&["build", "--workspace", "--bins"]))?;
             addon::write()?;
-            run(&mut self.with_filter(cargo(&["test", "--package", "grange-tests"])))?;
+            let mut tests = cargo(&["test", "--package", "grange-tests"]);
+            if self.on_postgres {
+                tests.env("GRANGE_TESTS_ON_POSTGRES", "1");
+            }
+            run(&mut self.with_filter(tests))?;
         }
         println!("── all done after {} s", began.elapsed().as_secs());
         Ok(())

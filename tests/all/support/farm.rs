@@ -14,6 +14,7 @@ use grange_protocol::manifest::ManifestEntry;
 use grange_protocol::shot::Label;
 use grange_protocol::view::FootprintView;
 use grange_protocol::{BlenderVersion, BlobHash, FrameSet, JobId, JobKind, Manifest, Shot, codec};
+use grange_test_postgres::Postgres;
 use grange_transport::{Endpoint, Identity, exchange};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,7 +28,12 @@ pub(crate) struct Farm {
     coordinator: Option<Child>,
     agents: Vec<(String, Child)>,
     port: u16,
+    /// The server that has its journal, instead of a file.
+    postgres: Option<Postgres>,
 }
+
+/// Says that every farm of the tests has its journal in a PostgreSQL of its own.
+const ON_POSTGRES: &str = "GRANGE_TESTS_ON_POSTGRES";
 
 impl Farm {
     /// A coordinator, and nobody else.
@@ -44,21 +50,46 @@ impl Farm {
             coordinator: None,
             agents: Vec::new(),
             port: free_port(),
+            postgres: std::env::var_os(ON_POSTGRES).map(|_| Postgres::start()),
         }
+    }
+
+    /// A coordinator whose journal is in a PostgreSQL.
+    pub(crate) fn on_postgres() -> Self {
+        let mut farm = Self::without_a_coordinator();
+        farm.postgres.get_or_insert_with(Postgres::start);
+        farm.start_coordinator();
+        farm
+    }
+
+    pub(crate) fn postgres(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("a farm on PostgreSQL")
+    }
+
+    /// `grange-coordinator` on this farm's state, with its journal.
+    pub(crate) fn coordinator_command(&self) -> Command {
+        let mut command = Command::new(program("grange-coordinator"));
+        command.arg("--state-dir").arg(self.home().join("coordinator"));
+        if let Some(postgres) = &self.postgres {
+            command.args(["--journal", &postgres.url()]);
+        }
+        command
     }
 
     /// A farm of fake Blenders: agents called `names`, each with so many instances.
     pub(crate) fn of_fakes(names: &[&str], instances: u16) -> Self {
         let mut farm = Self::new();
-        for name in names {
-            farm.start_agent(
-                name,
-                &[program("fake-blender")],
-                &["--instances", &instances.to_string()],
-            );
-        }
-        farm.wait_for_agents(names.len());
+        farm.add_fakes(names, instances);
         farm
+    }
+
+    /// Agents with fake Blenders, each with so many instances.
+    pub(crate) fn add_fakes(&mut self, names: &[&str], instances: u16) {
+        for name in names {
+            let instances = ["--instances", &instances.to_string()];
+            self.start_agent(name, &[program("fake-blender")], &instances);
+        }
+        self.wait_for_agents(self.agents.len());
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -70,12 +101,10 @@ impl Farm {
     }
 
     pub(crate) fn start_coordinator(&mut self) {
-        let state = self.home().join("coordinator");
-        let child = Command::new(program("grange-coordinator"))
+        let child = self
+            .coordinator_command()
             .args(["--farm", "test", "--agent-grace-s", "3", "--log", "debug"])
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .arg("--state-dir")
-            .arg(&state)
             .stdin(Stdio::null())
             .stdout(self.log("coordinator"))
             .stderr(self.log("coordinator"))
