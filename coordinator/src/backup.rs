@@ -1,6 +1,7 @@
 //! `backup` and `restore`: a coordinator's state in another directory, and back.
 //!
-//! A backup is taken while the coordinator runs. First the journal is copied as of one moment, under
+//! A backup is a state directory with its journal in a file, wherever the coordinator has it. It is
+//! taken while the coordinator runs. First the journal is copied as of one moment, under
 //! another name; then the files of the store, which only grow; then the copy gets its name. So a
 //! backup whose journal is there has all files that this journal names. The next backup into the
 //! same directory copies only what is new.
@@ -19,15 +20,23 @@ use grange_scheduler::{Fact, Recorded};
 use grange_store::{Copied, Store};
 use tokio::task::spawn_blocking;
 
-use crate::journal::{self, Place, SQLITE_FILE};
+use crate::config::Config;
+use crate::journal::{Place, SQLITE_FILE};
 
 const JOURNAL: &str = SQLITE_FILE;
 const STORE: &str = "store";
 /// A journal whose files are not all there yet.
 const ARRIVING: &str = "journal.sqlite.arriving";
 /// What lies beside the journal and is of one life of a coordinator, or made by SQLite.
-const OF_ONE_LIFE: [&str; 5] =
-    [JOURNAL, "journal.sqlite-wal", "journal.sqlite-shm", ARRIVING, "lock"];
+const OF_ONE_LIFE: [&str; 7] = [
+    JOURNAL,
+    "journal.sqlite-wal",
+    "journal.sqlite-shm",
+    ARRIVING,
+    "journal.sqlite.arriving-wal",
+    "journal.sqlite.arriving-shm",
+    "lock",
+];
 /// Starts that a coordinator may have had since its backup. Its leases must not pass for those of
 /// the restored one.
 const STARTS_SINCE: u32 = 1_000_000;
@@ -41,17 +50,13 @@ pub(crate) struct Report {
 }
 
 /// Copies the state of a coordinator, which may be running, into `to`.
-pub(crate) async fn back_up(state_dir: &Path, to: &Path) -> anyhow::Result<Report> {
-    let journal = state_dir.join(JOURNAL);
-    anyhow::ensure!(
-        journal.is_file(),
-        "{} is no state of a coordinator: name it with --state-dir",
-        state_dir.display()
-    );
+pub(crate) async fn back_up(config: &Config, to: &Path) -> anyhow::Result<Report> {
+    let state_dir = &config.state_dir;
+    let place = config.journal_of_a_state()?;
     make(to)?;
     let arriving = to.join(ARRIVING);
     remove(&arriving)?;
-    journal::copy_sqlite(&journal, &arriving).await.context("the journal cannot be copied")?;
+    place.copy_to(&arriving).await.context("the journal cannot be copied")?;
     let copied = copy_files(state_dir, to).await?;
     File::open(&arriving)?.sync_all()?;
     fs::rename(&arriving, to.join(JOURNAL))?;
@@ -61,7 +66,8 @@ pub(crate) async fn back_up(state_dir: &Path, to: &Path) -> anyhow::Result<Repor
 }
 
 /// Copies a backup into a state directory that is empty, and sees that everything is there.
-pub(crate) async fn restore(from: &Path, state_dir: &Path) -> anyhow::Result<Report> {
+pub(crate) async fn restore(from: &Path, config: &Config) -> anyhow::Result<Report> {
+    let state_dir = &config.state_dir;
     anyhow::ensure!(
         from.join(JOURNAL).is_file(),
         "{} is no backup, or one that was not finished: take another one",
@@ -77,6 +83,8 @@ pub(crate) async fn restore(from: &Path, state_dir: &Path) -> anyhow::Result<Rep
          away or name another one with --state-dir",
         state_dir.display()
     );
+    let place = Place::new(state_dir, config.journal.as_deref())?;
+    place.refuse_unless_empty().await?;
     make(state_dir)?;
     // The journal comes first, under another name: one of a newer program, or a damaged one, is
     // refused before there is anything else.
@@ -89,13 +97,13 @@ pub(crate) async fn restore(from: &Path, state_dir: &Path) -> anyhow::Result<Rep
         return Err(error.into());
     }
     let copied = copy_files(from, state_dir).await?;
-    fs::rename(&arriving, state_dir.join(JOURNAL))?;
-    let place = Place::in_dir(state_dir);
-    let (mut journal, state) = place.open().await?;
+    let (mut journal, state) = Place::Sqlite(arriving.clone()).open().await?;
     let epoch = Fact::EpochBegan(Epoch(state.epoch.0.saturating_add(STARTS_SINCE)));
     let recorded = Recorded { at: state.at, fact: epoch };
     journal.append(&[recorded], &[]).await?;
     journal.close().await?;
+    place.take_from(&arriving).await?;
+    File::open(state_dir)?.sync_all()?;
     let lost = lost(&place, state_dir).await?;
     if let Some(first) = lost.first() {
         anyhow::bail!(

@@ -5,17 +5,11 @@
 
 use crate::backup::lost;
 use crate::config::Config;
-use crate::journal::{Looked, Place, SQLITE_FILE};
+use crate::journal::Looked;
 
 /// Looks at a state, up to a fact of its journal. Returns one line for people.
 pub(crate) async fn check(config: &Config, as_of: Option<u64>) -> anyhow::Result<String> {
-    let (state_dir, journal) = (&config.state_dir, config.journal.as_deref());
-    let place = Place::new(state_dir, journal)?;
-    anyhow::ensure!(
-        journal.is_some() || state_dir.join(SQLITE_FILE).is_file(),
-        "{} is no state of a coordinator: name it with --state-dir",
-        state_dir.display()
-    );
+    let (state_dir, place) = (&config.state_dir, config.journal_of_a_state()?);
     let Looked { replayed, compared, is_earlier } = place.look(as_of.unwrap_or(u64::MAX)).await?;
     let lost = lost(&place, state_dir).await?;
     if let Some(first) = lost.first() {

@@ -9,6 +9,8 @@ use grange_protocol::shot::Label;
 use grange_scheduler::Timing;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::{Place, SQLITE_FILE};
+
 pub const DEFAULT_FILE: &str = "/etc/grange/coordinator.toml";
 /// UDP for the farm, TCP for the HTTP API.
 pub const DEFAULT_PORT: u16 = 4747;
@@ -92,6 +94,19 @@ impl Settings {
             },
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
+    }
+}
+
+impl Config {
+    /// The journal of a coordinator that has been started once.
+    pub(crate) fn journal_of_a_state(&self) -> anyhow::Result<Place> {
+        let file = self.state_dir.join(SQLITE_FILE);
+        anyhow::ensure!(
+            self.journal.is_some() && self.state_dir.is_dir() || file.is_file(),
+            "{} is no state of a coordinator: name it with --state-dir",
+            self.state_dir.display()
+        );
+        Ok(Place::new(&self.state_dir, self.journal.as_deref())?)
     }
 }
 

@@ -60,8 +60,8 @@ impl Errand {
     #[expect(clippy::print_stdout, reason = "what it has done is for a person at a terminal")]
     async fn run(self, config: &Config) -> anyhow::Result<()> {
         let lines = match self {
-            Self::Backup { to } => backup::back_up(&config.state_dir, &to).await?.lines(),
-            Self::Restore { from } => backup::restore(&from, &config.state_dir).await?.lines(),
+            Self::Backup { to } => backup::back_up(config, &to).await?.lines(),
+            Self::Restore { from } => backup::restore(&from, config).await?.lines(),
             Self::Check { as_of } => vec![check::check(config, as_of).await?],
         };
         for line in lines {

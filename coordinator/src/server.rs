@@ -50,7 +50,9 @@ impl Server {
         })?;
         let lock = lock(state_dir)?;
         // First of all: a state that this program cannot read is not touched.
-        let (journal, state) = Place::new(state_dir, config.journal.as_deref())?.open().await?;
+        let place = Place::new(state_dir, config.journal.as_deref())?;
+        place.refuse_to_forget(state_dir).await?;
+        let (journal, state) = place.open().await?;
         let authority = Authority::open(state_dir, &config.farm)?;
         let store =
             Arc::new(Store::open(&state_dir.join("store")).context("the store cannot be opened")?);

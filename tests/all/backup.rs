@@ -5,12 +5,21 @@ use std::fs;
 use tempfile::TempDir;
 
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::told::Told;
 use crate::support::{errand, eventually};
 
 #[test]
 fn a_farm_comes_back_from_its_backup_and_goes_on() {
-    let mut farm = Farm::of_fakes(&["host"], 1);
-    let state = farm.home().join("coordinator");
+    comes_back_from_its_backup(Farm::new());
+}
+
+#[test]
+fn a_farm_comes_back_from_its_backup_and_goes_on_on_postgres() {
+    comes_back_from_its_backup(Farm::on_postgres());
+}
+
+fn comes_back_from_its_backup(mut farm: Farm) {
+    farm.add_fakes(&["host"], 1);
     let done = farm.submit_fake(&FakeJob::new("frame_ms = 5", 4));
     farm.wait_for_state(done, "completed");
     let before = farm.outputs(done);
@@ -19,23 +28,21 @@ fn a_farm_comes_back_from_its_backup_and_goes_on() {
 
     let place = TempDir::new().unwrap();
     let backup = place.path().join("backup");
-    let told = errand(&state, "backup", &backup).well();
+    let told = farm.errand("backup", &backup).well();
     assert!(told.contains("2 jobs"), "{told}");
     // The next one copies what is new, and no more.
     eventually("there is more", || (farm.outputs(under_way).len() >= 3).then_some(()));
-    let again = errand(&state, "backup", &backup).well();
+    let again = farm.errand("backup", &backup).well();
     let copied = |told: &str| -> u32 {
         let files = told.split(" jobs, ").nth(1).expect("a report").split(' ').next().unwrap();
         files.parse().unwrap()
     };
     assert!(copied(&again) < copied(&told), "{told}{again}");
 
-    // The disk is gone.
-    farm.kill_coordinator();
-    fs::remove_dir_all(&state).unwrap();
-    let told = errand(&state, "restore", &backup).well();
+    farm.lose_all();
+    let told = farm.errand("restore", &backup).well();
     assert!(told.contains("2 jobs"), "{told}");
-    errand(&state, "restore", &backup).fails(1, "is not empty");
+    farm.errand("restore", &backup).fails(1, "is not empty");
     farm.start_coordinator();
     farm.wait_for_agents(1);
     assert_eq!(farm.outputs(done), before);
@@ -46,6 +53,44 @@ fn a_farm_comes_back_from_its_backup_and_goes_on() {
     assert_eq!(detail["job"]["progress"]["outputs"], 12, "{detail}");
     // Nothing that was leased before may pass for a lease of now.
     assert!(farm.grange(&["agents", "--json"]).json()[0]["tasks"].as_u64() <= Some(1));
+}
+
+/// A journal moves by a backup: from a file to PostgreSQL, and back.
+#[test]
+fn a_farm_moves_to_postgres_and_back() {
+    let mut farm = Farm::of_fakes(&["host"], 1);
+    let job = farm.submit_fake(&FakeJob::new("crash = [3]\nonly_first = false", 4));
+    farm.wait_for_state(job, "failed");
+    let logs = farm.grange(&["logs", &job.to_string(), "--json"]).json_lines();
+    farm.stop_coordinator();
+    let state = farm.home().join("coordinator");
+    let place = TempDir::new().unwrap();
+    let (backup, back) = (place.path().join("backup"), place.path().join("back"));
+    errand(&state, "backup", &backup).well();
+
+    // Who only adds the line would miss all jobs, and is told.
+    farm.turn_to_postgres();
+    let mut start = farm.coordinator_command();
+    Told::by(start.args(["--listen", "127.0.0.1:0"])).fails(1, "is empty and");
+    fs::remove_dir_all(&state).unwrap();
+    farm.errand("restore", &backup).well();
+    farm.start_coordinator();
+    farm.wait_for_agents(1);
+    assert_eq!(farm.grange(&["logs", &job.to_string(), "--json"]).json_lines(), logs);
+    farm.grange(&["retry", &job.to_string()]).well();
+    farm.wait_for_state(job, "failed");
+    let logs = farm.grange(&["logs", &job.to_string(), "--json"]).json_lines();
+    let outputs = farm.outputs(job);
+    assert_eq!(outputs.len(), 3);
+
+    farm.errand("backup", &back).well();
+    farm.stop_coordinator();
+    farm.turn_to_a_file();
+    fs::remove_dir_all(&state).unwrap();
+    errand(&state, "restore", &back).well();
+    farm.start_coordinator();
+    assert_eq!(farm.outputs(job), outputs);
+    assert_eq!(farm.grange(&["logs", &job.to_string(), "--json"]).json_lines(), logs);
 }
 
 #[test]

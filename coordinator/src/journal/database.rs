@@ -30,6 +30,8 @@ pub(super) struct Dialect {
     pub(super) strict: &'static str,
     /// Begins to read everything as of one moment.
     pub(super) begin_reading: &'static str,
+    /// After rows were inserted with keys that else grow by themselves.
+    pub(super) after_keys: &'static str,
     /// A row if there is a journal at all.
     pub(super) find_journal: &'static str,
 }

@@ -16,8 +16,10 @@ mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod writing;
 
+use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -32,7 +34,9 @@ use grange_scheduler::{Recorded, State};
 
 pub(crate) use replay::Looked;
 
+use database::{Connection, Readers};
 use postgres::Postgres;
+use schema::bring_up_to_date;
 use sqlite::Sqlite;
 use sqlx::postgres::PgConnectOptions;
 use writing::Writer;
@@ -91,6 +95,68 @@ impl Place {
         }
     }
 
+    /// A file of SQLite with all of a journal that somebody else may be writing to, as of one moment.
+    /// Nothing may lie at `to`.
+    pub(crate) async fn copy_to(&self, to: &Path) -> Result<(), JournalError> {
+        match self {
+            Self::Sqlite(path) => Sqlite::copy(path, to).await,
+            Self::Postgres(options) => {
+                let (mut from, versions) = Postgres::look_at((**options).clone()).await?;
+                if versions.is_nothing_yet() || versions.is_of_an_earlier_program() {
+                    return Err(JournalError::NotUpToDate);
+                }
+                let mut to = Sqlite::make(to).await?;
+                transfer::transfer(&mut from, &mut to).await?;
+                to.close().await?;
+                from.close().await
+            }
+        }
+    }
+
+    /// Takes in a file of SQLite that this program has opened before, and that is not used. A file
+    /// is renamed.
+    pub(crate) async fn take_from(&self, file: &Path) -> anyhow::Result<()> {
+        match self {
+            Self::Sqlite(path) => fs::rename(file, path)?,
+            Self::Postgres(options) => {
+                let (mut to, readers) = Postgres::open((**options).clone()).await?;
+                readers.close().await;
+                bring_up_to_date(&mut to).await?;
+                let (mut from, _) = Sqlite::look_at(file).await?;
+                transfer::transfer(&mut from, &mut to).await?;
+                from.close().await?;
+                to.close().await?;
+                fs::remove_file(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a database that has a journal, for a restore.
+    pub(crate) async fn refuse_unless_empty(&self) -> Result<(), JournalError> {
+        let Self::Postgres(options) = self else { return Ok(()) };
+        let (mut connection, versions) = Postgres::look_at((**options).clone()).await?;
+        let is_empty = versions.is_nothing_yet() || transfer::is_empty(&mut connection).await?;
+        connection.close().await?;
+        if is_empty { Ok(()) } else { Err(JournalError::NotEmpty) }
+    }
+
+    /// Refuses a database that is empty while the state directory has a journal: whoever has just
+    /// turned to PostgreSQL would miss all jobs.
+    pub(crate) async fn refuse_to_forget(&self, state_dir: &Path) -> Result<(), JournalError> {
+        let file = state_dir.join(SQLITE_FILE);
+        if let Self::Postgres(options) = self
+            && file.is_file()
+        {
+            let (connection, versions) = Postgres::look_at((**options).clone()).await?;
+            connection.close().await?;
+            if versions.is_nothing_yet() {
+                return Err(JournalError::LeftBehind(file));
+            }
+        }
+        Ok(())
+    }
+
     /// All files that jobs have committed, each once.
     pub(crate) async fn committed(&self) -> Result<Vec<Blob>, JournalError> {
         match self {
@@ -100,12 +166,6 @@ impl Place {
             }
         }
     }
-}
-
-/// A copy of a file of SQLite that somebody else may be writing to, as of one moment. Nothing may
-/// lie at `to`.
-pub(crate) async fn copy_sqlite(path: &Path, to: &Path) -> Result<(), JournalError> {
-    Sqlite::copy(path, to).await
 }
 
 /// Writes. There is one writer.
@@ -167,6 +227,18 @@ pub(crate) enum JournalError {
         "PostgreSQL runs with `{setting} = off` and would forget jobs in a power cut: turn it on"
     )]
     Forgetful { setting: &'static str },
+    #[error("the database has a journal already: restore into an empty one")]
+    NotEmpty,
+    #[error(
+        "the database has no journal of this version of Grange: start this coordinator once, which \
+         makes it or brings it up to date"
+    )]
+    NotUpToDate,
+    #[error(
+        "the database is empty and {0} is not: move that file away to begin anew, or take it along, \
+         with `backup` without the setting `journal` and `restore` with it"
+    )]
+    LeftBehind(PathBuf),
     #[error("the setting `journal` is no address like postgres://USER@HOST/DATABASE: {0}")]
     BadAddress(String),
     #[error(

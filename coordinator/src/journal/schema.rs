@@ -76,6 +76,10 @@ impl Versions {
         Ok(self)
     }
 
+    pub(super) fn is_nothing_yet(self) -> bool {
+        self.schema == 0
+    }
+
     pub(super) fn is_of_an_earlier_program(self) -> bool {
         self.schema > 0 && self != Self::OURS
     }

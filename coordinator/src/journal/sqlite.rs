@@ -12,7 +12,7 @@ use sqlx::{Column as _, ValueRef};
 
 use super::JournalError;
 use super::database::{Connection, Dialect, Readers, Row, Value};
-use super::schema::Versions;
+use super::schema::{Versions, bring_up_to_date};
 
 const READERS: u32 = 4;
 /// SQLite's own code for a full disk.
@@ -48,6 +48,13 @@ impl Sqlite {
         Ok((Self(writer), SqliteReaders(readers)))
     }
 
+    /// A new journal in one file, with its tables and nothing in them.
+    pub(super) async fn make(path: &Path) -> Result<Self, JournalError> {
+        let mut made = Self(options(path).create_if_missing(true).connect().await?);
+        bring_up_to_date(&mut made).await?;
+        Ok(made)
+    }
+
     /// A journal that somebody else may be writing to, to read it only.
     pub(super) async fn look_at(path: &Path) -> Result<(Self, Versions), JournalError> {
         let mut reader = options(path).read_only(true).connect().await?;
@@ -80,6 +87,7 @@ impl Connection for Sqlite {
         serial: "integer primary key autoincrement",
         strict: " strict",
         begin_reading: "begin",
+        after_keys: "",
         find_journal: "select name from sqlite_master where type = 'table' and name = 'meta'",
     };
 

@@ -66,6 +66,30 @@ impl Farm {
         self.postgres.as_mut().expect("a farm on PostgreSQL")
     }
 
+    /// The disk is gone, and so is the server that had the journal; there is another one.
+    pub(crate) fn lose_all(&mut self) {
+        self.kill_coordinator();
+        fs::remove_dir_all(self.home().join("coordinator")).unwrap();
+        if self.postgres.is_some() {
+            self.postgres = Some(Postgres::start());
+        }
+    }
+
+    /// From now on the journal is in an empty PostgreSQL.
+    pub(crate) fn turn_to_postgres(&mut self) {
+        self.postgres = Some(Postgres::start());
+    }
+
+    /// From now on the journal is in a file.
+    pub(crate) fn turn_to_a_file(&mut self) {
+        self.postgres = None;
+    }
+
+    /// `grange-coordinator … backup DIR` and the like.
+    pub(crate) fn errand(&self, errand: &str, dir: &Path) -> Told {
+        Told::by(self.coordinator_command().arg(errand).arg(dir))
+    }
+
     /// `grange-coordinator` on this farm's state, with its journal.
     pub(crate) fn coordinator_command(&self) -> Command {
         let mut command = Command::new(program("grange-coordinator"));
