@@ -239,6 +239,11 @@ pub(crate) enum JournalError {
          with `backup` without the setting `journal` and `restore` with it"
     )]
     LeftBehind(PathBuf),
+    #[error(
+        "PostgreSQL on {host} does not let the coordinator in ({error}): is it running, and is the \
+         setting `journal` right?"
+    )]
+    Unreachable { host: String, error: sqlx::Error },
     #[error("the setting `journal` is no address like postgres://USER@HOST/DATABASE: {0}")]
     BadAddress(String),
     #[error(

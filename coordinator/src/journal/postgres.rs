@@ -13,6 +13,7 @@ use super::JournalError;
 use super::database::{Connection, Dialect, Readers, Row, Value};
 use super::schema::Versions;
 
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const READERS: u32 = 4;
 /// PostgreSQL's own code for a full disk.
 const DISK_FULL: &str = "53100";
@@ -38,6 +39,9 @@ pub(super) struct PostgresReaders(PgPool);
 
 /// Where a database is, from what was configured.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, JournalError> {
+    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(JournalError::BadAddress("it begins with something else".into()));
+    }
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| JournalError::BadAddress(error.to_string()))?;
     Ok(options.application_name("grange-coordinator").disable_statement_logging())
@@ -67,7 +71,10 @@ impl Postgres {
     pub(super) async fn look_at(
         options: PgConnectOptions,
     ) -> Result<(Self, Versions), JournalError> {
-        let connection = options.connect().await.map_err(error)?;
+        let connection = options.connect().await.map_err(|error| JournalError::Unreachable {
+            host: options.get_host().to_owned(),
+            error,
+        })?;
         let mut reader = Self { connection, options };
         let versions = Versions::of(&mut reader).await?.check()?;
         Ok((reader, versions))

@@ -380,3 +380,17 @@ async fn what_postgres_has_confirmed_survives_it_whatever_its_settings_say() {
     let (_, state) = bed.open().await;
     assert_eq!(state, applied(&all));
 }
+
+#[tokio::test]
+async fn an_address_that_leads_nowhere_is_a_sentence() {
+    let dir = TempDir::new().unwrap();
+    for address in ["journal.sqlite", "mysql://host/grange", "postgres://host:port/grange"] {
+        let error = Place::new(dir.path(), Some(address)).unwrap_err();
+        assert!(matches!(error, JournalError::BadAddress(_)), "{address}: {error}");
+    }
+    let nobody = format!("postgres://ada:secret@localhost/grange?host={}", dir.path().display());
+    let error = Place::new(dir.path(), Some(&nobody)).unwrap().open().await.err().unwrap();
+    let said = error.to_string();
+    assert!(said.contains("is it running, and is the setting `journal` right?"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
+}
