@@ -34,8 +34,8 @@ impl Core {
         }
     }
 
-    /// The attempt under the lease ended for want of memory. If what the agent measured got lost,
-    /// what the core gave it for the shot was not enough.
+    /// The attempt under the lease ended for want of memory. If what the agent measured got lost, or
+    /// is that there was none at all, what the core gave it for the shot was not enough.
     pub(crate) fn learn_that_memory_ran_out(&mut self, lease: LeaseId) {
         let Some(held) = self.leases.get(lease).copied() else { return };
         let device = self
@@ -44,7 +44,7 @@ impl Core {
             .and_then(|agent| agent.devices.get(usize::from(held.device)));
         let all = device.map_or(0, |device| u32::try_from(device.total_mib).unwrap_or(u32::MAX));
         let reserved = held.need.unwrap_or(Memory { device_mib: all, ram_mib: 0 });
-        let told = self.ran_out.remove(&lease);
+        let told = self.ran_out.remove(&lease).filter(says_something);
         self.learn(told.unwrap_or(Measurement {
             lease,
             task: held.task,
@@ -127,6 +127,15 @@ impl Core {
             free as f64 / 1024.0
         ))
     }
+}
+
+/// From nothing one learns that nothing is needed, and tries for ever.
+fn says_something(measurement: &Measurement) -> bool {
+    let had_mib = match measurement.end {
+        MeasuredEnd::OutOfMemory { reserved } => reserved.device_mib,
+        MeasuredEnd::Rendered { .. } => 0,
+    };
+    had_mib > 0 || measurement.peak.device_mib > 0
 }
 
 /// What the task's shot is like, whether it has the size that its file says, and the size that was

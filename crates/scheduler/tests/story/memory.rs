@@ -428,3 +428,23 @@ fn a_shot_that_takes_nearly_all_ram_of_a_host_is_not_kept_waiting_by_its_margin(
     farm.completes('A', "1/1").expects(["A may forget"]);
     assert_eq!(farm.job_state(1), JobState::Completed);
 }
+
+#[test]
+fn running_out_where_there_was_nothing_is_bounded_too() {
+    let mut farm = Farm::new();
+    farm.join_as(gpus('A', &[8_000], 2)).whatever();
+    farm.submit(frames("x", 2)).expects(["Submitted(JobId(1))", "A gets 1/0/0", "A gets 1/0/1"]);
+    let nothing = Memory { device_mib: 0, ram_mib: 100 };
+    let mut times = 0;
+    while farm.job_state(1) != JobState::Failed {
+        for at in ["1/0", "1/1"] {
+            if farm.task_state(at) == TaskState::Running {
+                let end = MeasuredEnd::OutOfMemory { reserved: nothing };
+                farm.reports_all('A', at, nothing, end).whatever();
+                farm.fails('A', at, FailureKind::OutOfMemory).whatever();
+            }
+        }
+        times += 1;
+        assert!(times < 8, "it goes on for ever");
+    }
+}
