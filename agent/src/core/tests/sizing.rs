@@ -1,5 +1,6 @@
 //! How many instances run, what each may have, and who gives way.
 
+use super::session::assign_session;
 use super::*;
 use crate::gpu::Reading;
 use grange_protocol::footprint::{Expected, MeasuredEnd, Measurement, Memory};
@@ -296,6 +297,26 @@ fn instances_are_not_shared_between_submitters() {
     };
     assert_eq!(story.after(of_another), ["quit 1"]);
     assert_eq!(story.after(gone(1)), ["start 2 for x"]);
+}
+
+#[test]
+fn a_session_gives_way_for_memory_that_is_taken_and_not_for_what_was_set_aside() {
+    let mut story = Story::auto(DeviceKind::Cuda, 0);
+    for (number, name) in [(1, "x"), (2, "y")] {
+        story.after(assign_session(number, name));
+        story.after(Event::SceneReady(scene(name)));
+        story.after(up(number as u32));
+        story.after(opened(number as u32));
+    }
+    assert_eq!(story.core.instances.len(), 2);
+    assert!(story.reserved().iter().sum::<u32>() > 14_000, "half of the device for each");
+    let small = [(1, 1_000), (2, 1_000)];
+    let told: Vec<String> = (0..12).flat_map(|_| story.reads(&small, 10_000)).collect();
+    assert_eq!(told, [""; 0], "both have what they need");
+    let large = [(1, 9_000), (2, 9_000)];
+    let told: Vec<String> = (0..12).flat_map(|_| story.reads(&large, 10_000)).collect();
+    assert!(told[0].starts_with("tell session 2: over: the instance had to give way"), "{told:?}");
+    assert!(!told.iter().any(|line| line.contains("session 1")), "{told:?}");
 }
 
 #[test]
