@@ -21,6 +21,7 @@ pub mod daemon;
 mod farm;
 mod http;
 mod journal;
+mod links;
 mod rate;
 mod server;
 mod sessions;

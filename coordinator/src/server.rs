@@ -23,6 +23,7 @@ use crate::connection::{self, Shared};
 use crate::farm::{Farm, FarmHandle};
 use crate::http::{Serving, Web};
 use crate::journal::Place;
+use crate::links::Links;
 use crate::sessions::Sessions;
 
 /// Transfers that are under way at once.
@@ -82,6 +83,7 @@ impl Server {
             addresses,
             http_addresses,
             sessions: sessions.clone(),
+            links: Links::default(),
             transfers: Semaphore::new(TRANSFERS),
         });
         sessions.keep(farm.clone());

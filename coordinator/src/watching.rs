@@ -94,7 +94,7 @@ impl Watch {
             self.shared.farm.look(move |farm| (farm.watchers.subscribe(), present(farm, request)));
         let (events, present) = look.await.map_err(|_| stopping())?;
         match request {
-            WatchRequest::Farm => self.go_live(events, present),
+            WatchRequest::Farm | WatchRequest::Outputs => self.go_live(events, present),
             WatchRequest::Job { job, .. } => self.stage = Stage::Outputs(job, events, present),
         }
         Ok(())
@@ -128,8 +128,9 @@ impl Watch {
 
     fn hear(&mut self, event: &WatchEvent) {
         let wanted = match (self.request, event) {
-            (WatchRequest::Farm, WatchEvent::Task { .. } | WatchEvent::Output { .. }) => false,
-            (WatchRequest::Farm, _) | (WatchRequest::Job { .. }, WatchEvent::Agent(_)) => true,
+            (WatchRequest::Farm, WatchEvent::Task { .. } | WatchEvent::Output { .. })
+            | (WatchRequest::Outputs, WatchEvent::Task { .. }) => false,
+            (WatchRequest::Farm | WatchRequest::Outputs, _) | (WatchRequest::Job { .. }, WatchEvent::Agent(_)) => true,
             (WatchRequest::Job { job, .. }, WatchEvent::Job(view)) => view.id == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Task { job: of, .. }) => *of == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Output { job: of, output }) => {
@@ -149,7 +150,7 @@ impl Watch {
 fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
     let agents = farm.agent_views().into_iter().map(WatchEvent::Agent);
     match request {
-        WatchRequest::Farm => {
+        WatchRequest::Farm | WatchRequest::Outputs => {
             let jobs = farm.job_views().into_iter().map(WatchEvent::Job);
             agents.chain(jobs).chain([WatchEvent::Farm(farm.farm_view())]).collect()
         }
@@ -188,6 +189,7 @@ mod tests {
             addresses: Vec::new(),
             http_addresses: None,
             sessions: Arc::default(),
+            links: crate::links::Links::default(),
             transfers: Semaphore::new(1),
         };
         (farm, Arc::new(shared))

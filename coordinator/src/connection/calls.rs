@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use grange_protocol::client::{
-    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response, Role,
+    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response, Role,
 };
 use grange_protocol::connect::ConnectString;
 use grange_protocol::join::JoinString;
@@ -65,6 +65,7 @@ pub(crate) async fn answer(
                 shared.farm.ask(move |request| Event::RevokeApiToken { request, name }).await;
             revoked.ok().map(done)
         }
+        Request::PageLink => page_link(shared, role, name).await,
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
     };
     response.unwrap_or_else(|| Response::Refused(stopping()))
@@ -79,6 +80,18 @@ fn may(role: Role, request: &Request) -> bool {
                 | Request::CreateApiToken { .. }
                 | Request::ApiTokens
                 | Request::RevokeApiToken(_)
+        ),
+        Role::Viewer => matches!(
+            request,
+            Request::Jobs
+                | Request::Job(_)
+                | Request::Agents
+                | Request::Outputs(_)
+                | Request::Logs(_)
+                | Request::Farm
+                | Request::Footprints
+                | Request::Decisions
+                | Request::PageLink
         ),
         // A video's agent asks for the frames.
         Role::Agent => matches!(request, Request::Outputs(_)),
@@ -249,6 +262,21 @@ async fn create_api_token(
     let ca = shared.authority.sha256();
     let connect = ConnectString { addresses, token: secret, ca }.to_string();
     Some(Response::ApiToken(ApiToken { connect, name, role, expires_at }))
+}
+
+async fn page_link(shared: &Shared, role: Role, name: &Label) -> Option<Response> {
+    let address = shared.http_addresses.as_ref().and_then(|addresses| addresses.first());
+    let Some(address) = address else {
+        return Some(invalid("this farm has no dashboard: its coordinator's `http_listen` is off"));
+    };
+    let now = shared.farm.look(|farm| farm.now()).await.ok()?;
+    let (secret, expires_at) = match shared.links.make(name.clone(), role, now) {
+        Ok(made) => made,
+        Err(error) => return Some(not_now(&format!("no random numbers: {error}"))),
+    };
+    // After the `#`, so that no server and no proxy writes it into a log.
+    let url = format!("https://{address}/#link={secret}");
+    Some(Response::PageLink(PageLink { url, role, expires_at }))
 }
 
 async fn unknown(shared: &Shared, job: JobId) -> Option<Response> {

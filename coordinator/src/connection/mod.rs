@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::farm::FarmHandle;
 use crate::journal::Archive;
+use crate::links::Links;
 use crate::sessions::{self, Sessions};
 
 /// What every session works with.
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// What connect strings say; `None` where there is no HTTP API.
     pub(crate) http_addresses: Option<Vec<String>>,
     pub(crate) sessions: Arc<Sessions>,
+    /// Links to the dashboard that nobody has followed yet.
+    pub(crate) links: Links,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
 }
@@ -122,7 +125,7 @@ async fn serve_stream(
             let response = calls::answer(shared, peer.role, &peer.name, *request).await;
             reply(send, &response).await
         }
-        (Open::Watch(request), Role::Admin | Role::Submitter) => {
+        (Open::Watch(request), Role::Admin | Role::Submitter | Role::Viewer) => {
             watch::serve(shared, request, send, recv.retype()).await
         }
         (open, role) => refuse(open, role, send).await,

@@ -40,18 +40,30 @@ struct Telling {
     _place: OwnedSemaphorePermit,
 }
 
+/// What else of the farm.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Besides {
+    /// Also the outputs of all jobs, as they are committed from now on. A client that lags misses
+    /// some.
+    outputs: Option<bool>,
+}
+
 /// What happens to the farm's jobs and agents
 ///
 /// Server-sent events; each is a WatchEvent.
 #[utoipa::path(
-    get, path = "/api/v1/events", operation_id = "farm_events", tag = "events",
+    get, path = "/api/v1/events", operation_id = "farm_events", tag = "events", params(Besides),
     responses((status = 200, body = WatchEvent, content_type = "text/event-stream"), Problems),
 )]
 pub(super) async fn farm(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Asked(besides): Asked<Besides>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    tell(api, caller, WatchRequest::Farm).await
+    let outputs = besides.outputs.unwrap_or(false);
+    tell(api, caller, if outputs { WatchRequest::Outputs } else { WatchRequest::Farm }).await
 }
 
 /// From where on.

@@ -13,7 +13,8 @@ use grange_protocol::shot::Label;
 use grange_scheduler::TokenHash;
 use tokio::time::timeout;
 
-use super::{Api, Problem, farm, health};
+use super::{Api, Problem, dashboard, farm, health, origin, sign_in};
+use crate::connection::forbidden;
 
 /// How long an answer may take that is not a file, in seconds.
 pub(super) const PATIENCE_S: u64 = 30;
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(PATIENCE_S);
 
 /// What is told without a token: whom to trust, and whether there is anybody.
 const FREE_PATHS: [&str; 3] = [farm::CA_PATH, health::ALIVE_PATH, health::READY_PATH];
+
+/// Where browsers sign in and out.
+pub(super) const SESSION_PATH: &str = "/session";
 
 /// Bytes that are read although they are not wanted.
 const WASTE_MAX: u64 = 64 << 20;
@@ -40,15 +44,37 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
         )
         .into_response();
     };
-    if !FREE_PATHS.contains(&request.uri().path()) {
-        // The farm answers nobody while its disk is full.
-        match timeout(PATIENCE, identify(&api, request.headers())).await {
-            Ok(Ok(caller)) => drop(request.extensions_mut().insert(caller)),
-            Ok(Err(problem)) => return problem.into_response(),
-            Err(_) => return too_slow().into_response(),
-        }
+    let is_page = is_of_page(request.uri().path());
+    let mut response = match admit(&api, &mut request, is_page).await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    dashboard::guard(is_page, &mut response);
+    response
+}
+
+/// The dashboard's own files, which tell nothing, and the door.
+fn is_of_page(path: &str) -> bool {
+    path == "/" || path == SESSION_PATH || path.starts_with("/assets/")
+}
+
+async fn admit(api: &Api, request: &mut Request, is_page: bool) -> Result<(), Problem> {
+    if is_page {
+        api.hosts.check(request.headers(), request.uri())?;
+        return if request.method().is_safe() { Ok(()) } else { origin::check_request(request) };
     }
-    next.run(request).await
+    if FREE_PATHS.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    // The farm answers nobody while its disk is full.
+    let caller = timeout(PATIENCE, identify(api, shown(api, request)));
+    let caller = caller.await.map_err(|_| too_slow())??;
+    // Whoever only looks reads; what is not told in words is not changed either.
+    if caller.role == Role::Viewer && !request.method().is_safe() {
+        return Err(forbidden(caller.role).into());
+    }
+    request.extensions_mut().insert(caller);
+    Ok(())
 }
 
 pub(super) async fn in_time<const S: u64>(request: Request, next: Next) -> Response {
@@ -96,24 +122,37 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn identify(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, token)) = shown.and_then(|shown| shown.split_once(' ')) else {
-        return Err(Problem::unauthorised(
-            "show a token as `Authorization: Bearer TOKEN`: `grange token create --api` makes one",
-        ));
-    };
-    let unknown = || {
-        Problem::unauthorised(
-            "the token is unknown, has expired or was revoked: ask the farm's admin for a new one \
-             (`grange token create --api`)",
-        )
-    };
-    let secret = parse_token(token.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
-    let token = TokenHash::of(&secret.ok_or_else(unknown)?);
+async fn identify(api: &Api, shown: Result<TokenHash, Problem>) -> Result<Caller, Problem> {
+    let token = shown?;
     let look = api.shared.farm.look(move |farm| {
         let known = farm.core.api_token(token, farm.now())?;
         Some(Caller { name: known.name.clone(), role: known.role, token })
     });
     look.await?.ok_or_else(unknown)
+}
+
+/// The token in a header; else in the cookie, if the dashboard itself asks.
+fn shown(api: &Api, request: &Request) -> Result<TokenHash, Problem> {
+    let headers = request.headers();
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some((scheme, token)) = bearer.and_then(|shown| shown.split_once(' ')) {
+        let secret = parse_token(token.trim());
+        let secret = secret.filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+        return Ok(TokenHash::of(&secret.ok_or_else(unknown)?));
+    }
+    let token = sign_in::token_of(api, headers).ok_or_else(|| {
+        Problem::unauthorised(
+            "show a token as `Authorization: Bearer TOKEN`: `grange token create --api` makes one",
+        )
+    })?;
+    api.hosts.check(headers, request.uri())?;
+    origin::check_request(request)?;
+    Ok(token)
+}
+
+fn unknown() -> Problem {
+    Problem::unauthorised(
+        "the token is unknown, has expired or was revoked: ask the farm's admin for a new one \
+         (`grange token create --api`)",
+    )
 }

@@ -4,37 +4,46 @@
 //! Never decides: what it asks of the farm are the same questions as those of a QUIC connection
 //! ([`crate::connection::calls`]), and events come from the same [`crate::watching`].
 //!
-//! Every request but those for the CA's certificate and for signs of life shows a bearer token, which
-//! is checked before anything else is read ([`gate`]). Bodies are limited by kind of request, files pass through in pieces and
+//! Every request but those for the CA's certificate, for signs of life and for the dashboard's own files
+//! shows a token, which is checked before anything else is read ([`gate`]): programs in a header,
+//! browsers in a cookie ([`sign_in`]), which counts only for what the dashboard itself asks
+//! ([`origin`]). Bodies are limited by kind of request, files pass through in pieces and
 //! never lie in memory ([`blobs`], [`download`]), and whoever is too slow holds up nobody else.
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 #![expect(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
 mod blobs;
+mod dashboard;
 mod download;
 mod events;
 mod extract;
 mod farm;
 mod gate;
+mod grid;
 mod health;
 mod jobs;
 mod metrics;
 mod openapi;
+mod origin;
 mod outputs;
 mod page;
+mod pictures;
 mod problem;
 mod scenes;
 mod serve;
 mod sessions;
+mod sign_in;
 mod submit;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
 use grange_protocol::client::{Request, Response};
 use grange_protocol::limits::FRAME_MAX;
 use tokio::sync::Semaphore;
@@ -64,11 +73,18 @@ struct Api {
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     readings: Arc<Semaphore>,
+    pictures: Arc<pictures::Pictures>,
+    /// By which names browsers may call this host, and what their cookie is called.
+    hosts: Arc<origin::Hosts>,
+    cookie: Arc<str>,
 }
 
 impl Api {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Self {
         Self {
+            pictures: Arc::default(),
+            hosts: Arc::new(origin::Hosts::new(hosts)),
+            cookie: sign_in::cookie_name(&shared.authority.sha256()).into(),
             shared,
             requests: Arc::new(Semaphore::new(REQUESTS)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
@@ -92,8 +108,8 @@ impl Api {
 }
 
 /// All routes, and what is done with every request before and after.
-fn router(shared: Arc<Shared>) -> Router {
-    let api = Api::new(shared);
+fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
+    let api = Api::new(shared, hosts);
     let (quick, mut document) = OpenApiRouter::with_openapi(openapi::document())
         .routes(routes!(farm::farm))
         .routes(routes!(farm::ca))
@@ -112,7 +128,11 @@ fn router(shared: Arc<Shared>) -> Router {
         .routes(routes!(jobs::prioritise))
         .routes(routes!(jobs::tasks))
         .routes(routes!(jobs::logs))
+        .routes(routes!(grid::grid))
         .routes(routes!(outputs::list))
+        .routes(routes!(pictures::picture))
+        .routes(routes!(sign_in::me))
+        .routes(routes!(tokens::join))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(sessions::list, sessions::create))
@@ -144,10 +164,18 @@ fn router(shared: Arc<Shared>) -> Router {
     document.merge(of_files);
     // A name has slashes, which a path of OpenAPI cannot say.
     document.merge(openapi::of_output());
-    let files = files.route("/api/v1/jobs/{id}/outputs/{*name}", axum::routing::get(outputs::get));
+    let files = files.route("/api/v1/jobs/{id}/outputs/{*name}", get(outputs::get));
     let quick = quick.merge(lists).layer(from_fn(gate::in_time::<{ gate::PATIENCE_S }>));
     let scenes = scenes.layer(from_fn(gate::in_time::<{ scenes::PATIENCE_S }>));
+    let page = Router::new()
+        .route("/", get(dashboard::page))
+        .route("/assets/{*name}", get(dashboard::asset))
+        .route(gate::SESSION_PATH, post(sign_in::sign_in).delete(sign_in::sign_out))
+        .layer(from_fn(gate::within::<{ FRAME_MAX as u64 }>))
+        .layer(DefaultBodyLimit::max(FRAME_MAX))
+        .layer(from_fn(gate::in_time::<{ gate::PATIENCE_S }>));
     Router::new()
+        .merge(page)
         .merge(quick)
         .merge(scenes)
         .merge(files)

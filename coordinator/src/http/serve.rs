@@ -93,7 +93,7 @@ impl Web {
     ) -> anyhow::Result<Serving> {
         let tls = shared.authority.https(hosts).context("no certificate for the HTTP API")?;
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let router = super::router(shared.clone());
+        let router = super::router(shared.clone(), hosts);
         let (stop, stopped) = oneshot::channel();
         let local_addr = self.local_addr;
         let accepting = tokio::spawn(accept(self.listener, acceptor, router, stopped));

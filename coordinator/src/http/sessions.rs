@@ -255,7 +255,7 @@ fn checked(new: NewCall) -> Result<Call, Problem> {
 fn may_drive(caller: &Caller) -> Result<(), Problem> {
     match caller.role {
         Role::Submitter | Role::Admin => Ok(()),
-        Role::Agent => Err(forbidden(caller.role).into()),
+        Role::Agent | Role::Viewer => Err(forbidden(caller.role).into()),
     }
 }
 

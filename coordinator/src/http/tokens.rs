@@ -1,9 +1,9 @@
-//! Tokens of this very API; for admins.
+//! Tokens of this very API, and what newcomers join with; for admins.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use grange_protocol::client::{ApiToken, ApiTokenView, Request, Response, Role};
+use grange_protocol::client::{ApiToken, ApiTokenView, JoinToken, Request, Response, Role};
 use grange_protocol::shot::Label;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -57,6 +57,36 @@ pub(super) async fn create(
         _ => None,
     };
     api.call(&caller, Request::CreateApiToken { name, role, ttl_s }, expected).await
+}
+
+/// Who is to join.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Newcomer {
+    role: Role,
+    /// How long there is to join, in seconds.
+    ttl_s: u32,
+}
+
+/// Make a join string
+///
+/// Good for one newcomer: `grange-agent --join STRING` on a render host, `grange join STRING` for a
+/// person.
+#[utoipa::path(
+    post, path = "/api/v1/join-tokens",
+    operation_id = "create_join_token", tag = "tokens", request_body = Newcomer,
+    responses((status = 201, body = JoinToken), Problems),
+)]
+pub(super) async fn join(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Told(Newcomer { role, ttl_s }): Told<Newcomer>,
+) -> Result<(StatusCode, Json<JoinToken>), Problem> {
+    let expected = |response| match response {
+        Response::Token(token) => Some((StatusCode::CREATED, Json(token))),
+        _ => None,
+    };
+    api.call(&caller, Request::CreateToken { role, ttl_s }, expected).await
 }
 
 /// Revoke a token by its name

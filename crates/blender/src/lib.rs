@@ -6,5 +6,6 @@
 pub mod file;
 pub mod instance;
 pub mod runtime;
+pub mod thumbnail;
 pub mod truths;
 pub mod verify;

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Token(Token),
     /// Join a farm with a join string
     Join(Join),
+    /// Make a link to the farm's dashboard that signs one browser in
+    Dashboard(Dashboard),
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +89,9 @@ pub(crate) struct Render {
     /// Make a preview video of the frames too (needs ffmpeg)
     #[arg(long)]
     pub(crate) preview: bool,
+    /// Show the dashboard in this host's browser while it renders
+    #[arg(long)]
+    pub(crate) open: bool,
     #[command(flatten)]
     pub(crate) host: Host,
 }
@@ -308,7 +313,7 @@ pub(crate) enum Token {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateToken {
-    /// What the newcomer may do: agent, submitter or admin
+    /// What the newcomer may do: agent, submitter, admin, or viewer, who changes nothing
     #[arg(long, value_name = "ROLE")]
     pub(crate) role: Role,
     /// Make a connect string for the HTTP API, good for any number of uses until its time is over
@@ -331,6 +336,13 @@ pub(crate) struct Join {
     /// What the farm calls you [default: user@host]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dashboard {
+    /// Open it in this host's browser
+    #[arg(long)]
+    pub(crate) open: bool,
 }
 
 pub(crate) fn parse() -> Cli {

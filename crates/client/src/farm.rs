@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use grange_protocol::client::{
-    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, Request, Response,
+    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response,
     Role, WatchRequest,
 };
 use grange_protocol::file::Blob;
@@ -152,6 +152,15 @@ impl Farm {
         let ttl_s = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
         self.call(Request::CreateApiToken { name, role, ttl_s }, |response| match response {
             Response::ApiToken(token) => Some(token),
+            _ => None,
+        })
+        .await
+    }
+
+    /// A link that signs one browser in to the dashboard.
+    pub async fn page_link(&self) -> Result<PageLink, ClientError> {
+        self.call(Request::PageLink, |response| match response {
+            Response::PageLink(link) => Some(link),
             _ => None,
         })
         .await

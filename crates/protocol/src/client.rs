@@ -21,6 +21,8 @@ pub enum Role {
     Submitter,
     /// Render. Nothing of what people do.
     Agent,
+    /// See everything that submitters see, change nothing.
+    Viewer,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub enum Request {
     ApiTokens,
     /// By its name.
     RevokeApiToken(Label),
+    /// A link that signs whoever asks for it in to the dashboard, once.
+    PageLink,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +78,7 @@ pub enum Response {
     Decisions(Vec<DecisionView>),
     ApiToken(ApiToken),
     ApiTokens(Vec<ApiTokenView>),
+    PageLink(PageLink),
 }
 
 /// What people do to a job.
@@ -118,6 +123,7 @@ pub struct Page<T> {
 
 /// A join string for people to hand on, and when it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JoinToken {
     pub join: String,
     pub role: Role,
@@ -131,6 +137,14 @@ pub struct ApiToken {
     /// A [`ConnectString`](crate::connect::ConnectString).
     pub connect: String,
     pub name: Label,
+    pub role: Role,
+    pub expires_at: Millis,
+}
+
+/// Where the dashboard is, with a secret that signs one browser in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageLink {
+    pub url: String,
     pub role: Role,
     pub expires_at: Millis,
 }
@@ -152,6 +166,8 @@ pub enum WatchRequest {
     /// One job with its running and failed tasks, and its outputs as they commit. Those committed
     /// before come first, from the cursor on (0 for all).
     Job { job: JobId, outputs_after: u64 },
+    /// As `Farm`, with the outputs of all jobs from now on. One that lags misses some.
+    Outputs,
 }
 
 /// The first frame on a join connection.
@@ -182,6 +198,7 @@ impl std::fmt::Display for Role {
             Self::Admin => "admin",
             Self::Submitter => "submitter",
             Self::Agent => "agent",
+            Self::Viewer => "viewer",
         })
     }
 }
@@ -194,11 +211,12 @@ impl std::str::FromStr for Role {
             "admin" => Ok(Self::Admin),
             "submitter" => Ok(Self::Submitter),
             "agent" => Ok(Self::Agent),
+            "viewer" => Ok(Self::Viewer),
             other => Err(BadRole(other.into())),
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a role: admin, submitter or agent")]
+#[error("`{0}` is not a role: admin, submitter, viewer or agent")]
 pub struct BadRole(String);

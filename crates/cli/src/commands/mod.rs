@@ -1,5 +1,6 @@
 //! Each command in a file of its own, or with its like.
 
+mod dashboard;
 mod jobs;
 mod local;
 mod members;
@@ -62,6 +63,7 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Token(Token::List) => tokens::list(session).await,
         Command::Token(Token::Revoke { name }) => tokens::revoke(session, name).await,
         Command::Join(args) => members::join(session, args).await,
+        Command::Dashboard(args) => dashboard::run(session, &args).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! One machine, nothing configured: a whole farm in this process.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use grange_client::{Farm, Folder};
@@ -11,7 +12,7 @@ use grange_protocol::job::Policy;
 use grange_protocol::kinds::Submission;
 use grange_protocol::view::JobState;
 
-use super::Session;
+use super::{Session, dashboard};
 use crate::args::Render;
 use crate::display::Display;
 use crate::exit::{CANCELED, Ending};
@@ -38,13 +39,20 @@ pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Endin
     let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
     let engines = opened.summary.scenes.iter().map(|scene| scene.engine.clone());
     let engines = engines.collect::<BTreeSet<_>>().into_iter().collect();
-    let plan = Plan { host: &args.host, engines, memory_mib: None, http: HttpListen::Off };
+    let http = match args.open {
+        true => HttpListen::At(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        false => HttpListen::Off,
+    };
+    let plan = Plan { host: &args.host, engines, memory_mib: None, http };
     let local = tokio::select! {
         local = LocalFarm::start(plan) => local?,
         interrupted = interrupt() => return interrupted,
     };
     let farm = local.farm().clone();
     let rendering = async {
+        if args.open {
+            dashboard::open(&farm).await?;
+        }
         let (manifest, _) = package.upload(&farm, |_, _| {}).await?;
         let name = package.blend.file_name().parse()?;
         let submission = Submission {

@@ -24,7 +24,7 @@ pub(super) async fn create(session: &Session, args: CreateToken) -> anyhow::Resu
     let ttl = humantime::format_duration(ttl);
     let how = match args.role {
         Role::Agent => "on the render host: grange-agent --join STRING",
-        Role::Submitter | Role::Admin => "there: grange join STRING",
+        Role::Submitter | Role::Admin | Role::Viewer => "there: grange join STRING",
     };
     print::note(&format!("good for one {} within {ttl}; {how}", args.role));
     print::line(&token.join);

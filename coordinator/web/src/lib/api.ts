@@ -1,0 +1,259 @@
+/** What the coordinator's API says, and how it is asked. The types are those of `/openapi.json`. */
+
+export type Role = 'admin' | 'submitter' | 'viewer';
+export type JobState = 'queued' | 'active' | 'paused' | 'completed' | 'canceled' | 'failed';
+export type TaskState = 'waiting' | 'ready' | 'running' | 'completed' | 'failed' | 'canceled';
+export type AgentState = 'online' | 'draining' | 'asleep' | 'offline';
+
+export interface Me {
+    name: string;
+    role: Role;
+}
+
+export interface TaskCounts {
+    total: number;
+    waiting: number;
+    ready: number;
+    running: number;
+    completed: number;
+    failed: number;
+    canceled: number;
+}
+
+export interface JobView {
+    id: number;
+    name: string;
+    kind: string;
+    submitter: string;
+    state: JobState;
+    priority: number;
+    reason: string | null;
+    submitted_at: number;
+    ended_at: number | null;
+    progress: {
+        tasks: TaskCounts;
+        frames_total: number;
+        frames_done: number;
+        fraction: number;
+        frames_per_minute: number;
+        seconds_left: number | null;
+        outputs: number;
+        output_bytes: number;
+    };
+}
+
+export interface StepView {
+    name: string;
+    after: number[];
+    optional: boolean;
+    tasks: TaskCounts;
+    skipped: string | null;
+}
+
+export interface Failure {
+    agent: string;
+    kind: string;
+    reason: string;
+    at: number;
+}
+
+export interface TaskView {
+    step: number;
+    task: number;
+    label: string;
+    state: TaskState;
+    agent: string | null;
+    progress: {
+        stage: string;
+        fraction: number;
+        frame: number;
+        sample: number;
+        samples: number;
+        memory_mib: number;
+        seconds: number;
+    } | null;
+    failures: Failure[];
+}
+
+export interface JobDetail {
+    job: JobView;
+    steps: StepView[];
+    tasks: TaskView[];
+}
+
+export interface OutputView {
+    cursor: number;
+    step: number;
+    task: number;
+    output: {
+        name: string;
+        role: 'frame' | 'extra' | 'preview';
+        frame: number;
+        blob: { hash: string; len: number };
+    };
+}
+
+export interface LogView {
+    cursor: number;
+    agent: string;
+    failed: boolean;
+    at: number;
+    text: string;
+}
+
+export interface Grid {
+    steps: { states: string; frames: [number, number] | null }[];
+    cost: { total_ms: number; render_ms: number; load_ms: number; saved_ms: number };
+}
+
+export interface DeviceState {
+    total_mib: number;
+    used_mib: number;
+    others_mib: number;
+    reserved_mib: number;
+    instances: number;
+    slots: number;
+    utilisation_percent: number | null;
+    temperature_c: number | null;
+    power_w: number | null;
+    processes: { pid: number; mib: number | null; ours: boolean }[];
+    problem: string | null;
+}
+
+export interface AgentView {
+    id: string;
+    name: string;
+    state: AgentState;
+    software: string;
+    runtimes: { full_version: string; path: string; engines: string[] }[];
+    devices: { id: string; name: string; kind: string; memory_mib: number; driver: string }[];
+    ffmpeg: boolean;
+    load: {
+        cores: number;
+        cpu_percent: number;
+        memory_total_mib: number;
+        memory_available_mib: number;
+        instances: number;
+    };
+    tasks: number;
+    last_seen: number;
+    device_states: DeviceState[];
+}
+
+export interface FarmView {
+    farm: string;
+    software: string;
+    epoch: number;
+    agents_online: number;
+    jobs_open: number;
+    tasks_running: number;
+    fraction: number;
+    frames_per_minute: number;
+    seconds_left: number | null;
+}
+
+export interface Decision {
+    agent: string;
+    device: string;
+    decision: { device: number; at: number; text: string };
+}
+
+export interface TokenView {
+    name: string;
+    role: Role;
+    created_at: number;
+    expires_at: number;
+}
+
+export interface Page<T> {
+    items: T[];
+    next: string | null;
+}
+
+export type WatchEvent =
+    | { farm: FarmView }
+    | { job: JobView }
+    | { task: { job: number; task: TaskView } }
+    | { output: { job: number; output: OutputView } }
+    | { agent: AgentView }
+    | 'caughtup';
+
+/** What went wrong, in the coordinator's own sentence. */
+export class Problem extends Error {
+    constructor(
+        readonly status: number,
+        detail: string,
+    ) {
+        super(detail);
+    }
+}
+
+const AWAY = 'the coordinator does not answer: is it running, and is the network up?';
+
+/** Whoever wants to know that nobody is signed in any more. */
+let onSignedOut = () => {};
+
+export function whenSignedOut(tell: () => void) {
+    onSignedOut = tell;
+}
+
+export async function send(method: string, path: string, body?: BodyInit | object) {
+    const raw = body instanceof Blob;
+    const init: RequestInit = { method, credentials: 'same-origin' };
+    if (body !== undefined) {
+        init.body = raw ? body : JSON.stringify(body);
+        init.headers = { 'Content-Type': raw ? 'application/octet-stream' : 'application/json' };
+    }
+    let response;
+    try {
+        response = await fetch(path, init);
+    } catch {
+        throw new Problem(0, AWAY);
+    }
+    if (response.ok) return response;
+    const problem: unknown = await response.json().catch(() => null);
+    const said = problem !== null && typeof problem === 'object' && 'detail' in problem;
+    if (response.status === 401 && path !== '/session') onSignedOut();
+    throw new Problem(
+        response.status,
+        said ? String(problem.detail) : `the coordinator answered with ${response.status}`,
+    );
+}
+
+export async function get<T>(path: string): Promise<T> {
+    return (await send('GET', path)).json() as Promise<T>;
+}
+
+export async function post<T>(path: string, body?: BodyInit | object): Promise<T> {
+    return (await send('POST', path, body)).json() as Promise<T>;
+}
+
+export type JobAction = 'pause' | 'resume' | 'cancel' | 'retry';
+
+export function act(job: number, action: JobAction) {
+    return post<JobView>(`/api/v1/jobs/${job}/${action}`);
+}
+
+export async function prioritise(job: number, priority: number) {
+    await send('PUT', `/api/v1/jobs/${job}/priority`, { priority });
+}
+
+export type Size = 'small' | 'medium' | 'large';
+
+/** Where a small picture of an output is. */
+export function picture(output: OutputView, size: Size) {
+    return `/api/v1/pictures/${output.output.blob.hash}/${size}`;
+}
+
+/** Where an output itself is. */
+export function original(job: number, output: OutputView) {
+    const name = output.output.name.split('/').map(encodeURIComponent).join('/');
+    return `/api/v1/jobs/${job}/outputs/${name}`;
+}
+
+/** What is true of anybody's sentence: it begins with a capital letter and ends with a stop. */
+export function sentence(error: unknown) {
+    const text = error instanceof Error ? error.message : String(error);
+    const stop = /[.!?]$/.test(text) ? '' : '.';
+    return text.charAt(0).toUpperCase() + text.slice(1) + stop;
+}

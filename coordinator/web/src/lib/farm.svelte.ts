@@ -1,0 +1,147 @@
+/** The farm as it is now: one stream of events, from which everything that is shown follows. */
+import type { AgentView, FarmView, JobView, OutputView, WatchEvent } from './api';
+import { batched, follow, type Link } from './stream';
+
+/** An output that arrived while somebody looked. */
+export interface Arrival {
+    job: number;
+    output: OutputView;
+    at: number;
+}
+
+/** How a device did lately, a column each; times are seconds since 1970, as the charts want them. */
+export interface History {
+    at: number[];
+    utilisation: (number | null)[];
+    temperature: (number | null)[];
+    memory: (number | null)[];
+}
+
+const HISTORY_MAX = 900;
+const ARRIVALS_MAX = 120;
+const APPLY_EVERY_MS = 100;
+
+class Farm {
+    view = $state.raw<FarmView | null>(null);
+    jobs = $state.raw<ReadonlyMap<number, JobView>>(new Map());
+    agents = $state.raw<ReadonlyMap<string, AgentView>>(new Map());
+    arrivals = $state.raw<readonly Arrival[]>([]);
+    rate = $state.raw<{ at: number[]; perMinute: number[] }>({ at: [], perMinute: [] });
+    link = $state<Link>('connecting');
+    /** When the latest word came. */
+    heardAt = $state(0);
+    /** Whether the present state has been told once. */
+    ready = $state(false);
+    histories = new Map<string, History>();
+    /** Counts changes of histories, which are not watched themselves. */
+    historyVersion = $state(0);
+
+    #pending: WatchEvent[] = [];
+    #beginning = false;
+    #apply = batched(APPLY_EVERY_MS, () => this.#applyNow());
+    #stop = () => {};
+
+    start(signedOut: () => void) {
+        this.#stop = follow('/api/v1/events?outputs=true', {
+            begin: () => {
+                this.#pending = [];
+                this.#beginning = true;
+            },
+            events: (events) => {
+                for (const event of events) this.#pending.push(event);
+                this.#apply.soon();
+            },
+            link: (link) => {
+                if (this.link !== link) this.link = link;
+                if (link === 'live') this.heardAt = Date.now();
+            },
+            signedOut,
+        });
+    }
+
+    stop() {
+        this.#stop();
+        this.#pending = [];
+        this.jobs = new Map();
+        this.agents = new Map();
+        this.arrivals = [];
+        this.view = null;
+        this.ready = false;
+    }
+
+    #applyNow() {
+        // Until all is told, what was known before is better than a part.
+        if (this.#beginning && !this.#pending.includes('caughtup')) return;
+        const events = this.#pending;
+        this.#pending = [];
+        let jobs: Map<number, JobView> | undefined;
+        let agents: Map<string, AgentView> | undefined;
+        if (this.#beginning) {
+            jobs = new Map();
+            agents = new Map();
+            this.#beginning = false;
+            this.ready = true;
+        }
+        const arrivals: Arrival[] = [];
+        for (const event of events) {
+            if (event === 'caughtup') continue;
+            if ('job' in event) {
+                jobs ??= new Map(this.jobs);
+                jobs.set(event.job.id, event.job);
+            } else if ('agent' in event) {
+                agents ??= new Map(this.agents);
+                agents.set(event.agent.id, event.agent);
+                this.#remember(event.agent);
+            } else if ('farm' in event) {
+                this.view = event.farm;
+            } else if ('output' in event) {
+                arrivals.push({ ...event.output, at: Date.now() });
+            }
+        }
+        if (jobs) this.jobs = jobs;
+        if (agents) {
+            this.agents = agents;
+            this.historyVersion += 1;
+        }
+        if (arrivals.length > 0) {
+            this.arrivals = [...arrivals.reverse(), ...this.arrivals].slice(0, ARRIVALS_MAX);
+        }
+        this.#rememberRate();
+    }
+
+    #remember(agent: AgentView) {
+        const at = Date.now() / 1_000;
+        agent.device_states.forEach((device, index) => {
+            const key = `${agent.id}/${index}`;
+            let history = this.histories.get(key);
+            if (!history) {
+                history = { at: [], utilisation: [], temperature: [], memory: [] };
+                this.histories.set(key, history);
+            }
+            if (at - (history.at.at(-1) ?? 0) < 0.9) return;
+            history.at.push(at);
+            history.utilisation.push(
+                device.utilisation_percent ??
+                    (agent.devices[index]?.kind === 'cpu' ? agent.load.cpu_percent : null),
+            );
+            history.temperature.push(device.temperature_c);
+            history.memory.push(
+                device.total_mib > 0 ? (device.used_mib / device.total_mib) * 100 : null,
+            );
+            if (history.at.length > HISTORY_MAX) {
+                for (const column of Object.values(history)) (column as unknown[]).shift();
+            }
+        });
+    }
+
+    #rememberRate() {
+        const at = Math.floor(Date.now() / 1_000);
+        if (!this.view || this.rate.at.at(-1) === at) return;
+        this.rate = {
+            at: [...this.rate.at, at].slice(-HISTORY_MAX),
+            perMinute: [...this.rate.perMinute, this.view.frames_per_minute].slice(-HISTORY_MAX),
+        };
+    }
+}
+
+export const farm = new Farm();

@@ -1,0 +1,166 @@
+/** One job, watched: its steps, a state for every task, what runs, what was rendered. */
+import {
+    get,
+    type Grid,
+    type JobDetail,
+    type JobView,
+    type OutputView,
+    type StepView,
+    type TaskState,
+    type TaskView,
+    type WatchEvent,
+} from './api';
+import { batched, follow, type Link } from './stream';
+import { LETTERS, TaskGrid, type State } from './grid';
+
+const APPLY_EVERY_MS = 100;
+/** How long counts may differ from what is shown before all is asked for anew. */
+const DIFFERS_MS = 2_500;
+
+const STATES: Record<TaskState, State> = {
+    waiting: 0,
+    ready: 1,
+    running: 2,
+    completed: 3,
+    failed: 4,
+    canceled: 5,
+};
+
+export class JobWatch {
+    job = $state.raw<JobView | null>(null);
+    steps = $state.raw<readonly StepView[]>([]);
+    grids = $state.raw<readonly TaskGrid[]>([]);
+    cost = $state.raw<Grid['cost'] | null>(null);
+    /** Running tasks and those with failed attempts, by step and number. */
+    tasks = $state.raw<ReadonlyMap<string, TaskView>>(new Map());
+    /** In the order of their commit. */
+    outputs = $state.raw<readonly OutputView[]>([]);
+    link = $state<Link>('connecting');
+    missing = $state('');
+
+    #pending: WatchEvent[] = [];
+    #live = false;
+    #asking = false;
+    #differsSince = 0;
+    #detailAt = 0;
+    #seen = new Set<number>();
+    #stop: () => void;
+    #apply = batched(APPLY_EVERY_MS, () => this.#applyNow());
+
+    constructor(
+        readonly id: number,
+        signedOut: () => void,
+    ) {
+        void this.#ask();
+        this.#stop = follow(`/api/v1/jobs/${id}/events`, {
+            begin: () => {
+                this.#live = false;
+            },
+            events: (events) => {
+                for (const event of events) this.#pending.push(event);
+                this.#apply.soon();
+            },
+            link: (link) => {
+                if (this.link !== link) this.link = link;
+            },
+            signedOut,
+        });
+    }
+
+    stop() {
+        this.#stop();
+        this.#apply.stop();
+    }
+
+    task(step: number, task: number) {
+        return this.tasks.get(`${step}/${task}`);
+    }
+
+    /** All states at once, and the steps. */
+    async #ask() {
+        if (this.#asking) return;
+        this.#asking = true;
+        try {
+            const [grid, detail] = await Promise.all([
+                get<Grid>(`/api/v1/jobs/${this.id}/grid`),
+                get<JobDetail>(`/api/v1/jobs/${this.id}`),
+            ]);
+            this.job = detail.job;
+            this.steps = detail.steps;
+            this.cost = grid.cost;
+            const grids = grid.steps.map(
+                (step, index) => this.grids[index] ?? new TaskGrid(step.states.length, step.frames),
+            );
+            grid.steps.forEach((step, index) => grids[index]?.setAll(step.states));
+            if (grids.length !== this.grids.length) this.grids = grids;
+            this.tasks = new Map(detail.tasks.map((task) => [`${task.step}/${task.task}`, task]));
+            for (const task of detail.tasks) this.#mark(task);
+            this.missing = '';
+        } catch (error) {
+            this.missing = error instanceof Error ? error.message : String(error);
+        } finally {
+            this.#asking = false;
+            this.#detailAt = performance.now();
+        }
+    }
+
+    #mark(task: TaskView) {
+        const part = task.progress?.fraction ?? 0;
+        this.grids[task.step]?.set(task.task, STATES[task.state], part);
+    }
+
+    #applyNow() {
+        const events = this.#pending;
+        this.#pending = [];
+        let tasks: Map<string, TaskView> | undefined;
+        const outputs: OutputView[] = [];
+        for (const event of events) {
+            if (event === 'caughtup') {
+                this.#live = true;
+                // What happened before the stream began may have been missed.
+                void this.#ask();
+            } else if ('task' in event) {
+                const { task } = event.task;
+                tasks ??= new Map(this.tasks);
+                const key = `${task.step}/${task.task}`;
+                if (task.state === 'running' || task.failures.length > 0) tasks.set(key, task);
+                else tasks.delete(key);
+                this.#mark(task);
+            } else if ('output' in event) {
+                const { output } = event.output;
+                if (!this.#seen.has(output.cursor)) {
+                    this.#seen.add(output.cursor);
+                    outputs.push(output);
+                }
+            } else if ('job' in event) {
+                this.job = event.job;
+            }
+        }
+        if (tasks) this.tasks = tasks;
+        if (outputs.length > 0) this.outputs = this.outputs.concat(outputs);
+        if (this.#live) this.#check();
+    }
+
+    /** A stream that lags leaves out what happened in between. */
+    #check() {
+        if (!this.job || this.grids.length === 0) return;
+        const { tasks } = this.job.progress;
+        const count = (state: State) =>
+            this.grids.reduce((sum, grid) => sum + (grid.counts[state] ?? 0), 0);
+        const same =
+            count(LETTERS.c) === tasks.completed &&
+            count(LETTERS.f) === tasks.failed &&
+            count(LETTERS.r) === tasks.running &&
+            count(LETTERS.x) === tasks.canceled;
+        const now = performance.now();
+        if (same) this.#differsSince = 0;
+        else if (this.#differsSince === 0) this.#differsSince = now;
+        const stale = this.#differsSince > 0 && now - this.#differsSince > DIFFERS_MS;
+        if (stale || now - this.#detailAt > 4_000) {
+            this.#differsSince = 0;
+            void this.#ask();
+        } else if (!same) {
+            setTimeout(() => this.#apply.soon(), DIFFERS_MS);
+        }
+    }
+}

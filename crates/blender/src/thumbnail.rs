@@ -1,0 +1,234 @@
+//! A small JPEG of a file that Blender wrote, for people to recognise it by.
+//!
+//! Never trusts the file: what it declares is bounded before memory is taken, and a decoder that
+//! panics is an error like others.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use exr::meta::MetaData;
+use exr::prelude::{ReadChannels, ReadLayers, ReadSpecificChannel, read};
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageFormat, ImageReader, Limits, Rgb32FImage, RgbImage};
+
+/// Memory that decoding one picture may take. Bytes.
+const MEMORY_MAX: u64 = 1 << 30;
+const SIDE_MAX: u32 = 32_768;
+const QUALITY: u8 = 82;
+/// Light up to here is shown as it is; what is brighter is pressed into what is left.
+const SHOULDER: f32 = 0.8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum NoPicture {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it is no picture of a known kind")]
+    Unknown,
+    #[error("it is broken: {0}")]
+    Broken(String),
+    #[error("it is larger than can be shown")]
+    TooLarge,
+}
+
+/// The picture in a file, at most `side` pixels on its longer side. Blocks, as long as decoding does.
+pub fn jpeg(path: &Path, side: u32) -> Result<Vec<u8>, NoPicture> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let picture = small(path, side)?;
+        let mut bytes = Vec::new();
+        let encoded = picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY));
+        encoded.map_err(broken)?;
+        Ok(bytes)
+    }))
+    .unwrap_or_else(|_| Err(NoPicture::Broken("its decoder gave up".into())))
+}
+
+fn small(path: &Path, side: u32) -> Result<RgbImage, NoPicture> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut head = [0; 4];
+    let is_exr = file.read_exact(&mut head).is_ok() && head == exr::meta::magic_number::BYTES;
+    file.rewind()?;
+    if is_exr {
+        let light = scaled(DynamicImage::from(from_exr(path)?), side);
+        return Ok(shown(&light.into_rgb32f()));
+    }
+    let mut reader = ImageReader::new(file).with_guessed_format()?;
+    if reader.format().is_none() {
+        // The only one of Blender's that does not say what it is.
+        reader.set_format(ImageFormat::Tga);
+    }
+    let is_light = reader.format() == Some(ImageFormat::Hdr);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MEMORY_MAX);
+    limits.max_image_width = Some(SIDE_MAX);
+    limits.max_image_height = Some(SIDE_MAX);
+    reader.limits(limits);
+    let decoded = reader.decode().map_err(|error| match error {
+        image::ImageError::Unsupported(_) => NoPicture::Unknown,
+        image::ImageError::Limits(_) => NoPicture::TooLarge,
+        error => broken(error),
+    })?;
+    let picture = scaled(decoded, side);
+    Ok(if is_light { shown(&picture.into_rgb32f()) } else { over_black(&picture) })
+}
+
+fn scaled(picture: DynamicImage, side: u32) -> DynamicImage {
+    let (width, height) = (picture.width(), picture.height());
+    if width.max(height) <= side {
+        return picture;
+    }
+    // To the double of the size by the mean, which is fast, and then with a filter.
+    let near = picture.thumbnail(side.saturating_mul(2), side.saturating_mul(2));
+    near.resize(side, side, FilterType::CatmullRom)
+}
+
+fn over_black(picture: &DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.to_rgb8();
+    }
+    let picture = picture.to_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [r, g, b, alpha] = picture.get_pixel(x, y).0;
+        let part = |value: u8| (u16::from(value) * u16::from(alpha) / 255) as u8;
+        image::Rgb([part(r), part(g), part(b)])
+    })
+}
+
+/// The layer that people mean: the composite of a multilayer file, else whatever is red, green and
+/// blue, else one channel as grey.
+fn from_exr(path: &Path) -> Result<Rgb32FImage, NoPicture> {
+    let meta = MetaData::read_from_file(path, false).map_err(broken)?;
+    let header = meta.headers.first().ok_or(NoPicture::Unknown)?;
+    let size = header.layer_size;
+    let (width, height) = (size.width() as u32, size.height() as u32);
+    if width.max(height) > SIDE_MAX || u64::from(width) * u64::from(height) * 16 > MEMORY_MAX {
+        return Err(NoPicture::TooLarge);
+    }
+    let names: Vec<String> =
+        header.channels.list.iter().map(|channel| channel.name.to_string()).collect();
+    let [red, green, blue] = colours(&names).ok_or(NoPicture::Unknown)?;
+    let picture = read()
+        .no_deep_data()
+        .largest_resolution_level()
+        .specific_channels()
+        .required(&*red)
+        .required(&*green)
+        .required(&*blue)
+        .collect_pixels(
+            |size, _: &_| vec![[0.0_f32; 3]; size.area()],
+            move |pixels: &mut Vec<[f32; 3]>, at, (r, g, b): (f32, f32, f32)| {
+                pixels[at.y() * width as usize + at.x()] = [r, g, b];
+            },
+        )
+        .first_valid_layer()
+        .all_attributes()
+        .from_file(path)
+        .map_err(broken)?;
+    let pixels = picture.layer_data.channel_data.pixels;
+    Rgb32FImage::from_raw(width, height, pixels.into_iter().flatten().collect())
+        .ok_or(NoPicture::TooLarge)
+}
+
+fn colours(names: &[String]) -> Option<[String; 3]> {
+    let with = |prefix: &str, letters: [&str; 3]| -> Option<[String; 3]> {
+        let full = letters.map(|letter| format!("{prefix}{letter}"));
+        full.iter().all(|name| names.contains(name)).then_some(full)
+    };
+    let prefixes: Vec<&str> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix('R').or_else(|| name.strip_suffix('X')))
+        .collect();
+    let is_combined = |prefix: &&&str| prefix.contains("Combined") || prefix.starts_with("Composite");
+    let combined = prefixes.iter().filter(is_combined);
+    let ordered = [&""].into_iter().chain(combined).chain(&prefixes);
+    for prefix in ordered {
+        let found = with(prefix, ["R", "G", "B"]).or_else(|| with(prefix, ["X", "Y", "Z"]));
+        if found.is_some() {
+            return found;
+        }
+    }
+    let one = names.iter().find(|name| !name.ends_with('A')).or(names.first())?;
+    Some([one.clone(), one.clone(), one.clone()])
+}
+
+/// Light as a screen shows it: with a soft end, and the curve of sRGB (IEC 61966-2-1).
+fn shown(light: &Rgb32FImage) -> RgbImage {
+    RgbImage::from_fn(light.width(), light.height(), |x, y| {
+        image::Rgb(light.get_pixel(x, y).0.map(|value| {
+            let value = if value.is_finite() { value.max(0.0) } else { 0.0 };
+            let pressed = if value <= SHOULDER {
+                value
+            } else {
+                let left = 1.0 - SHOULDER;
+                SHOULDER + left * (1.0 - (-(value - SHOULDER) / left).exp())
+            };
+            let curved = if pressed <= 0.003_130_8 {
+                pressed * 12.92
+            } else {
+                1.055 * pressed.powf(1.0 / 2.4) - 0.055
+            };
+            (curved * 255.0 + 0.5) as u8
+        }))
+    })
+}
+
+fn broken(error: impl std::fmt::Display) -> NoPicture {
+    NoPicture::Broken(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exr::prelude::{SpecificChannels, WritableImage};
+    use image::Rgba;
+
+    fn in_file(name: &str, write: impl FnOnce(&Path)) -> Result<image::RgbImage, NoPicture> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        write(&path);
+        let bytes = jpeg(&path, 64)?;
+        Ok(image::load_from_memory(&bytes).unwrap().into_rgb8())
+    }
+
+    fn is_near(pixel: [u8; 3], expected: [u8; 3]) -> bool {
+        pixel.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 6)
+    }
+
+    #[test]
+    fn a_picture_gets_small_and_keeps_its_shape_and_colours() {
+        let picture = in_file("a.png", |path| {
+            image::RgbaImage::from_pixel(400, 200, Rgba([200, 100, 50, 128])).save(path).unwrap();
+        });
+        let picture = picture.unwrap();
+        assert_eq!(picture.dimensions(), (64, 32));
+        assert!(is_near(picture.get_pixel(20, 20).0, [100, 50, 25]), "{picture:?}");
+    }
+
+    #[test]
+    fn light_is_shown_with_a_soft_end_and_the_combined_pass_of_many() {
+        let picture = in_file("a.exr", |path| {
+            let channels = SpecificChannels::build()
+                .with_channel::<f32>("View.Combined.R")
+                .with_channel::<f32>("View.Combined.G")
+                .with_channel::<f32>("View.Combined.B")
+                .with_channel::<f32>("View.Depth.Z")
+                .with_pixel_fn(|_| (0.5_f32, 0.0_f32, 50.0_f32, 7.0_f32));
+            exr::prelude::Image::from_channels((40, 30), channels).write().to_file(path).unwrap();
+        });
+        let picture = picture.unwrap();
+        assert_eq!(picture.dimensions(), (40, 30));
+        assert!(is_near(picture.get_pixel(9, 9).0, [188, 0, 255]), "{picture:?}");
+    }
+
+    #[test]
+    fn what_is_no_picture_says_so() {
+        let of = |bytes: &'static [u8]| {
+            in_file("a", |path| std::fs::write(path, bytes).unwrap()).unwrap_err().to_string()
+        };
+        assert!(of(b"\x89PNG\r\n\x1a\nand no more").starts_with("it is broken"));
+        assert!(of(b"\x76\x2f\x31\x01and no more").starts_with("it is broken"));
+        assert!(!of(b"a video, perhaps").is_empty());
+    }
+}
