@@ -130,7 +130,8 @@ impl Watch {
         let wanted = match (self.request, event) {
             (WatchRequest::Farm, WatchEvent::Task { .. } | WatchEvent::Output { .. })
             | (WatchRequest::Outputs, WatchEvent::Task { .. }) => false,
-            (WatchRequest::Farm | WatchRequest::Outputs, _) | (WatchRequest::Job { .. }, WatchEvent::Agent(_)) => true,
+            (WatchRequest::Farm | WatchRequest::Outputs, _)
+            | (WatchRequest::Job { .. }, WatchEvent::Agent(_)) => true,
             (WatchRequest::Job { job, .. }, WatchEvent::Job(view)) => view.id == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Task { job: of, .. }) => *of == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Output { job: of, output }) => {

@@ -1,5 +1,6 @@
 //! The HTTP API of a real coordinator, as a client meets it that has nothing but a connect string.
 
+mod browser;
 mod conformance;
 mod files;
 mod jobs;

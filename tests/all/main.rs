@@ -24,4 +24,5 @@ mod sandbox;
 mod shots;
 mod sizing;
 mod support;
+mod web;
 mod worker;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use grange_protocol::client::{
-    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response, Role,
+    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response,
+    Role,
 };
 use grange_protocol::connect::ConnectString;
 use grange_protocol::join::JoinString;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use grange_protocol::view::TaskState;
-use grange_protocol::{JobId, StepIndex, TaskIndex, TaskRef};
+use grange_protocol::{FrameSet, JobId, StepIndex, TaskIndex, TaskRef};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -26,9 +26,8 @@ struct GridStep {
     /// A letter for each task, in their order: `w`aiting, re`a`dy, `r`unning, `c`ompleted,
     /// `f`ailed, canceled (`x`).
     states: String,
-    /// The frame of the first task, and how far each is from the one before, where every task is
-    /// one frame and they are evenly spaced.
-    frames: Option<(i32, i32)>,
+    /// The frames of the tasks, in their order, where every task is one frame.
+    frames: Option<FrameSet>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,10 +48,7 @@ struct GridCost {
     params(("id" = u32, Path, example = 1)),
     responses((status = 200, body = Grid), Problems),
 )]
-pub(super) async fn grid(
-    State(api): State<Api>,
-    At(id): At<u32>,
-) -> Result<Json<Grid>, Problem> {
+pub(super) async fn grid(State(api): State<Api>, At(id): At<u32>) -> Result<Json<Grid>, Problem> {
     let job = JobId(id);
     let look = api.shared.farm.look(move |farm| Grid::of(farm, job)).await?;
     look.map(Json).ok_or_else(|| unknown_job(job).into())
@@ -95,23 +91,12 @@ fn load_ms(farm: &Farm, id: JobId) -> u64 {
     of_job.filter_map(|(_, footprint)| footprint.load_ms).min().map_or(0, u64::from)
 }
 
-fn frames(farm: &Farm, id: JobId, step: StepIndex) -> Option<(i32, i32)> {
+fn frames(farm: &Farm, id: JobId, step: StepIndex) -> Option<FrameSet> {
     let render = farm.core.state().jobs.get(&id)?.spec.step(step)?.work.render()?;
-    let [shot] = render.shots.as_slice() else { return None };
-    if render.chunk != 1 {
-        return None;
+    match render.shots.as_slice() {
+        [shot] if render.chunk == 1 => Some(shot.frames.clone()),
+        _ => None,
     }
-    let mut frames = shot.frames.iter();
-    let first = frames.next()?;
-    let Some(second) = frames.next() else { return Some((first, 1)) };
-    let mut before = second;
-    for frame in frames {
-        if frame - before != second - first {
-            return None;
-        }
-        before = frame;
-    }
-    Some((first, second - first))
 }
 
 fn letter(state: TaskState) -> char {

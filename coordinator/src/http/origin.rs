@@ -42,9 +42,7 @@ pub(super) fn check(method: &Method, headers: &HeaderMap, uri: &Uri) -> Result<(
     let text = |name| Some(headers.get(name)?.to_str().unwrap_or("none of these"));
     let own = match (text(header::HeaderName::from_static("sec-fetch-site")), text(header::ORIGIN))
     {
-        (Some(site), None) => {
-            site == "same-origin" || (site == "none" && method.is_safe())
-        }
+        (Some(site), None) => site == "same-origin" || (site == "none" && method.is_safe()),
         (site, Some(origin)) => {
             let from = origin.strip_prefix("https://").map(str::to_ascii_lowercase);
             from.is_some()

@@ -133,9 +133,8 @@ async fn follow(api: &Api, text: &str) -> Result<[u8; 16], Problem> {
 
 fn cookie(api: &Api, value: &str, max_age_s: u64) -> Result<HeaderValue, Problem> {
     let name = &api.cookie;
-    let text = format!(
-        "{name}={value}; Max-Age={max_age_s}; Path=/; Secure; HttpOnly; SameSite=Strict"
-    );
+    let text =
+        format!("{name}={value}; Max-Age={max_age_s}; Path=/; Secure; HttpOnly; SameSite=Strict");
     HeaderValue::from_str(&text).map_err(|_| Problem::unexpected())
 }
 

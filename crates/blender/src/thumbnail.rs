@@ -38,7 +38,8 @@ pub fn jpeg(path: &Path, side: u32) -> Result<Vec<u8>, NoPicture> {
     catch_unwind(AssertUnwindSafe(|| {
         let picture = small(path, side)?;
         let mut bytes = Vec::new();
-        let encoded = picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY));
+        let encoded =
+            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, QUALITY));
         encoded.map_err(broken)?;
         Ok(bytes)
     }))
@@ -140,7 +141,8 @@ fn colours(names: &[String]) -> Option<[String; 3]> {
         .iter()
         .filter_map(|name| name.strip_suffix('R').or_else(|| name.strip_suffix('X')))
         .collect();
-    let is_combined = |prefix: &&&str| prefix.contains("Combined") || prefix.starts_with("Composite");
+    let is_combined =
+        |prefix: &&&str| prefix.contains("Combined") || prefix.starts_with("Composite");
     let combined = prefixes.iter().filter(is_combined);
     let ordered = [&""].into_iter().chain(combined).chain(&prefixes);
     for prefix in ordered {

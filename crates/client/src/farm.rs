@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use grange_protocol::client::{
-    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response,
-    Role, WatchRequest,
+    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
+    Response, Role, WatchRequest,
 };
 use grange_protocol::file::Blob;
 use grange_protocol::shot::Label;

@@ -8,6 +8,7 @@ mod process;
 mod setup;
 mod sim;
 mod test;
+mod web;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ enum Task {
     Test(test::Test),
     /// Pack the Blender add-on into `target/addon/grange-VERSION.zip`
     Addon(addon::Addon),
+    /// Build the dashboard, which a coordinator that is built afterwards has in it
+    Web(web::Web),
     /// Measure, in a release build
     Bench(bench::Bench),
     /// Run farms on which everything goes wrong, in a time of their own; the last line is the verdict
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => test.run(),
         Task::Addon(addon) => addon.run(),
+        Task::Web(web) => web.run(),
         Task::Bench(bench) => bench.run(),
         Task::Sim(sim) => sim.run(),
     };

@@ -45,6 +45,13 @@ pub(crate) const FOR_TESTS: &[Program] = &[
 pub(crate) const FOR_WINDOWS: &[Program] =
     &[Program { name: "Xvfb", package: "xvfb" }, Program { name: "xdotool", package: "xdotool" }];
 
+/// What builds the dashboard. Any Node from 18 on does.
+pub(crate) const FOR_WEB: &[Program] =
+    &[Program { name: "node", package: "nodejs" }, Program { name: "npm", package: "npm" }];
+
+/// What the dashboard's tests look at it with.
+pub(crate) const CHROMIUM: Program = Program { name: "chromium", package: "chromium" };
+
 /// What the benchmarks compare with.
 pub(crate) const FOR_BENCHMARKS: &[Program] = &[Program { name: "rsync", package: "rsync" }];
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::addon;
 use crate::process::{cargo, root, run};
 use crate::setup;
+use crate::web;
 
 #[derive(clap::Args)]
 pub(crate) struct Test {
@@ -31,10 +32,12 @@ impl Test {
         if self.filter.as_deref() == Some("gpu") {
             return on_gpus();
         }
-        let mut programs: Vec<&setup::Program> = setup::FOR_TESTS.iter().collect();
+        let mut programs: Vec<&setup::Program> =
+            setup::FOR_TESTS.iter().chain(setup::FOR_WEB).collect();
         if !self.quick {
             programs.extend(setup::FOR_RENDERING);
             programs.extend(setup::FOR_WINDOWS);
+            programs.push(&setup::CHROMIUM);
         }
         setup::programs(&programs)?;
         if !self.quick {
@@ -42,6 +45,7 @@ impl Test {
             setup::schemathesis()?;
         }
         let tools = setup::python_tools()?;
+        web::install()?;
         if self.filter.is_none() {
             lint(&tools)?;
         }
@@ -51,6 +55,7 @@ impl Test {
         }
         println!("── unit tests done after {} s", began.elapsed().as_secs());
         if !self.quick {
+            web::build()?;
             // The daemons and the CLI, which the tests start as processes.
             run(&mut cargo(&["build", "--workspace", "--bins"]))?;
             addon::write()?;
@@ -78,6 +83,7 @@ impl Test {
 fn lint(tools: &Path) -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    web::check()?;
     run(Command::new(tools.join("ruff")).arg("check").current_dir(root()))?;
     run(Command::new(tools.join("ruff")).args(["format", "--check"]).current_dir(root()))?;
     run(Command::new(tools.join("basedpyright")).current_dir(root()))?;

@@ -147,6 +147,17 @@ impl Farm {
         self.start_agent_with(name, blenders, args, Some(token.trim()));
     }
 
+    /// Starts an agent that joins with this join string.
+    pub(crate) fn start_agent_by(
+        &mut self,
+        name: &str,
+        blenders: &[PathBuf],
+        args: &[&str],
+        join: &str,
+    ) {
+        self.start_agent_with(name, blenders, args, Some(join));
+    }
+
     /// Starts an agent again that has joined before.
     pub(crate) fn restart_agent(&mut self, name: &str, blenders: &[PathBuf], args: &[&str]) {
         self.start_agent_with(name, blenders, args, None);

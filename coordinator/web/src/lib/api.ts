@@ -101,8 +101,15 @@ export interface LogView {
     text: string;
 }
 
+/** `first`, `first + step`, … up to `last`. */
+export interface Frames {
+    first: number;
+    last: number;
+    step: number;
+}
+
 export interface Grid {
-    steps: { states: string; frames: [number, number] | null }[];
+    steps: { states: string; frames: Frames[] | null }[];
     cost: { total_ms: number; render_ms: number; load_ms: number; saved_ms: number };
 }
 

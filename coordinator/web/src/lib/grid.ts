@@ -6,6 +6,8 @@
  * paints all, through one buffer of pixels.
  */
 
+import type { Frames } from './api';
+
 /** Waiting, ready, running, completed, failed, canceled. */
 export type State = 0 | 1 | 2 | 3 | 4 | 5;
 
@@ -30,7 +32,7 @@ export class TaskGrid {
 
     constructor(
         readonly length: number,
-        readonly frames: readonly [number, number] | null,
+        readonly frames: readonly Frames[] | null,
     ) {
         this.states = new Uint8Array(length);
         this.parts = new Float32Array(length);
@@ -81,9 +83,13 @@ export class TaskGrid {
 
     /** What the cell stands for, in words. */
     name(index: number) {
-        if (!this.frames) return `task ${index}`;
-        const [first, step] = this.frames;
-        return `frame ${first + index * step}`;
+        let left = index;
+        for (const { first, last, step } of this.frames ?? []) {
+            const count = Math.floor((last - first) / step) + 1;
+            if (left < count) return `frame ${first + left * step}`;
+            left -= count;
+        }
+        return `task ${index}`;
     }
 }
 

@@ -1,5 +1,5 @@
 /** From dropped files to a job: send the scene, answer what the farm asks of it, submit. */
-import { post, type JobView } from './api';
+import { post, type Frames, type JobView } from './api';
 
 /** Where dropped files lie, as far as the farm is concerned. */
 const FOLDER = '/dropped';
@@ -9,12 +9,6 @@ const ROUNDS_MAX = 20;
 interface Blob_ {
     hash: string;
     len: number;
-}
-
-export interface Frames {
-    first: number;
-    last: number;
-    step: number;
 }
 
 interface Scene {

@@ -1,0 +1,315 @@
+/** What people do with the dashboard. Each function is a story; `tests/all/web.rs` gives it a farm. */
+import assert from 'node:assert/strict';
+
+/** @typedef {import('./play.js').Stage} Stage */
+
+/**
+ * An empty farm says what comes next, and is one no more as soon as a host has joined.
+ * @param {Stage} stage
+ */
+export async function firstStart(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    assert.equal(new URL(page.url()).hash, '', 'the secret stays in the address');
+    await page.getByText('has no render hosts yet').waitFor();
+    await stage.isAccessible('first start');
+    await stage.fitsAPhone('first start');
+    await page.getByRole('button', { name: 'Make the command for a host' }).click();
+    const command = await page.locator('code', { hasText: 'grange-agent --join' }).textContent();
+    await stage.picture('first-start');
+    await page.getByRole('button', { name: 'Copy the command' }).click();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), command);
+    await stage.ask(`join ${command?.split(' ').at(-1)}`);
+    await page.getByText('No jobs yet').waitFor();
+
+    // The link is good once, and without signing in there is nothing.
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByRole('heading', { name: 'Sign in to the farm' }).waitFor();
+    await stage.isAccessible('sign in');
+    await page.goto('about:blank');
+    await page.goto(stage.link);
+    await page.getByText('has been used').waitFor();
+    await page.getByLabel('Token').fill('0'.repeat(32));
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByText('The token is unknown').waitFor();
+    await page.getByLabel('Token').fill(await stage.ask('token submitter'));
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByText('No jobs yet').waitFor();
+    const cookies = await stage.context.cookies();
+    assert.equal(cookies.length, 1);
+    const [cookie] = cookies;
+    assert.ok(cookie?.httpOnly && cookie.secure && cookie.sameSite === 'Strict', 'the cookie');
+    assert.equal(await page.evaluate(() => document.cookie), '');
+}
+
+/**
+ * A scene is dropped, its frames arrive while one looks, and are looked at in every way.
+ * @param {Stage} stage
+ */
+export async function rendering(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    const scene = await stage.ask('scene');
+    await page.getByRole('button', { name: 'Submit a scene' }).waitFor();
+    await page.locator('input[type=file]').setInputFiles(scene);
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Frames').fill('1-8, 10-11');
+    await stage.isAccessible('submitting');
+    await dialog.getByRole('button', { name: 'Submit', exact: true }).click();
+
+    // The frame grid, from outside: where its cells are is told to those who do not see it.
+    const grid = page.getByRole('slider', { name: 'Frames' });
+    await grid.waitFor();
+    assert.equal(await grid.getAttribute('aria-valuemax'), '9');
+    await page.getByRole('button', { name: /^preview/ }).waitFor();
+    await stage.eventually('a frame runs', async () =>
+        (await page.locator('.legend').textContent())?.includes('running'),
+    );
+    await grid.hover({ position: { x: 4, y: 4 } });
+    await page.locator('.tip').getByText('frame 1').waitFor();
+
+    // Pictures arrive while the job runs.
+    const strip = page.locator('.strip img');
+    await strip.first().waitFor();
+    await isPainted(stage, strip.first());
+    await stage.go('/live');
+    await page.getByText('Forecast').waitFor();
+    const wall = page.locator('.wall img');
+    await wall.first().waitFor();
+    await isPainted(stage, wall.first());
+    await stage.isAccessible('live');
+    await stage.fitsAPhone('live');
+    await stage.picture('live');
+
+    await stage.go('/agents');
+    await page.getByRole('heading', { name: 'host' }).waitFor();
+    await page
+        .getByRole('img', { name: /set aside for them/ })
+        .first()
+        .waitFor();
+    await page.getByText('of 1 instance').first().waitFor();
+    await page
+        .getByRole('img', { name: /over the last minutes/ })
+        .first()
+        .waitFor();
+    await stage.isAccessible('agents');
+    await stage.fitsAPhone('agents');
+    await stage.picture('agents');
+
+    await stage.go('/jobs/1');
+    await page.getByText('completed', { exact: true }).first().waitFor();
+    await stage.eventually('all frames', async () => (await strip.count()) === 10);
+
+    // A task: its picture, its file, what Blender printed.
+    await grid.focus();
+    await page.keyboard.press('End');
+    const panel = page.getByRole('complementary', { name: 'Task' });
+    await panel.getByRole('heading', { name: 'frame 11' }).waitFor();
+    await isPainted(stage, panel.locator('.frame img'));
+    await panel.locator('pre').getByText('Saved:').waitFor();
+    const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        panel.locator('.files a').first().click(),
+    ]);
+    assert.match(download.suggestedFilename(), /0011\.png$/);
+
+    // Two frames side by side, and the video.
+    await page.getByRole('button', { name: 'Compare with …' }).click();
+    const scrub = page.getByRole('slider', { name: 'Frame', exact: true });
+    await scrub.focus();
+    await page.keyboard.press('Home');
+    assert.deepEqual(await page.locator('.tag').allTextContents(), ['11', '1']);
+    await isPainted(stage, page.locator('.stage .over img'));
+    const pictures = await page
+        .locator('.stage img')
+        .evaluateAll((images) =>
+            images.map((image) => /** @type {HTMLImageElement} */ (image).src),
+        );
+    assert.equal(new Set(pictures).size, 2, 'a frame compared with itself');
+    await stage.isAccessible('a job');
+    await stage.fitsAPhone('a job');
+    await stage.picture('job');
+    await page.getByRole('button', { name: 'Stop comparing' }).click();
+    await page.getByRole('button', { name: 'Play' }).click();
+    await stage.eventually('it plays', async () => (await scrub.inputValue()) !== '0');
+    await page.getByRole('button', { name: 'Stop playing' }).click();
+    const video = page.locator('video').first();
+    await stage.eventually('the video can be played', () =>
+        video.evaluate((element) => /** @type {HTMLVideoElement} */ (element).readyState >= 1),
+    );
+
+    // In the dark, too.
+    await page.getByRole('button', { name: /^Colours/ }).click();
+    await page.getByRole('button', { name: /^Colours/ }).click();
+    assert.equal(await page.locator('html').getAttribute('data-theme'), 'dark');
+    await stage.isAccessible('a job in the dark');
+    await stage.picture('job-dark');
+    for (const place of ['/jobs', '/live', '/agents', '/farm']) {
+        await stage.go(place);
+        await page.getByRole('heading', { level: 1 }).waitFor();
+        await stage.isAccessible(`${place} in the dark`);
+    }
+    await stage.fitsAPhone('farm');
+}
+
+/**
+ * What is done to jobs, one and several, by mouse and keyboard.
+ * @param {Stage} stage
+ */
+export async function acting(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    const row = (/** @type {number} */ job) =>
+        page.locator('tr', { has: page.locator(`a[href="#/jobs/${job}"]`) });
+    await row(5).waitFor();
+    await stage.isAccessible('jobs');
+    await stage.fitsAPhone('jobs');
+
+    // Shift takes all between.
+    await page.getByRole('checkbox', { name: 'Choose job 5' }).click();
+    await page.getByRole('checkbox', { name: 'Choose job 3' }).click({ modifiers: ['Shift'] });
+    await page.getByText('3 chosen').waitFor();
+    const acts = page.getByRole('toolbar');
+    await stage.isAccessible('jobs, some chosen');
+    await stage.picture('jobs');
+    await acts.getByRole('button', { name: 'Pause' }).click();
+    for (const job of [3, 4, 5]) await row(job).getByText('paused').waitFor();
+    assert.equal(await row(2).getByText('paused').count(), 0);
+    await acts.getByRole('spinbutton').fill('77');
+    await acts.getByRole('button', { name: 'Set', exact: true }).click();
+    for (const job of [3, 4, 5]) await row(job).getByRole('cell', { name: '77' }).waitFor();
+    await acts.getByRole('button', { name: 'Resume' }).click();
+    await stage.eventually(
+        'none is paused',
+        async () => (await page.getByText('paused').count()) === 0,
+    );
+    await acts.getByRole('button', { name: 'Cancel' }).click();
+    for (const job of [3, 4, 5]) await row(job).getByText('canceled').waitFor();
+    assert.equal(await stage.ask('states'), 'failed,active,canceled,canceled,canceled');
+    await acts.getByRole('button', { name: 'Choose none' }).click();
+
+    // Search and filter.
+    await page.keyboard.press('/');
+    await page.keyboard.type('#2');
+    await stage.eventually('one is found', async () => (await page.getByRole('row').count()) === 2);
+    await page.getByRole('searchbox').fill('');
+    await page.getByRole('button', { name: /^Failed/ }).click();
+    await stage.eventually(
+        'one has failed',
+        async () => (await page.getByRole('row').count()) === 2,
+    );
+
+    // One by its own page, which makes room for what follows.
+    await stage.go('/jobs/2');
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('canceled', { exact: true }).first().waitFor();
+    await stage.go('/jobs');
+    await page.getByRole('button', { name: /^Failed/ }).click();
+
+    // Why it failed, and once more.
+    await page.locator('a[href="#/jobs/1"]').click();
+    await page.getByRole('heading', { name: 'What failed' }).waitFor();
+    await page.getByRole('button', { name: 'frame 2', exact: true }).click();
+    const panel = page.getByRole('complementary', { name: 'Task' });
+    await panel.getByRole('heading', { name: 'Failed attempts' }).waitFor();
+    await panel.getByText('Cannot render, no camera').first().waitFor();
+    await stage.isAccessible('a failed task');
+    await stage.ask('remember');
+    await page.getByRole('button', { name: 'Retry failed' }).click();
+    await page.getByText('Failed tasks are tried again').waitFor();
+    await stage.eventually(
+        'it was tried again',
+        async () => (await stage.ask('retried')) === 'yes',
+    );
+}
+
+/**
+ * Whoever only looks sees everything and no button that would be refused.
+ * @param {Stage} stage
+ */
+export async function viewing(stage) {
+    const { page } = stage;
+    await page.goto(stage.link.split('#')[0] ?? '');
+    await page.getByLabel('Token').fill(await stage.ask('token viewer'));
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.locator('a[href="#/jobs/1"]').waitFor();
+    assert.equal(await page.getByRole('checkbox').count(), 0);
+    const allowed = ['Sign out', 'All', 'Open', 'Completed', 'Failed', 'Canceled', 'Colours'];
+    const buttons = async () => {
+        const names = await page.getByRole('button').allTextContents();
+        const strange = names.filter(
+            (text) => text.trim() && !allowed.some((one) => text.trim().startsWith(one)),
+        );
+        return strange;
+    };
+    assert.deepEqual(await buttons(), []);
+    await page.locator('a[href="#/jobs/1"]').click();
+    await page.getByRole('slider', { name: 'Frames' }).waitFor();
+    assert.deepEqual(await buttons(), []);
+    assert.equal(await page.getByRole('spinbutton').count(), 0);
+    await stage.go('/farm');
+    await page.getByRole('table', { name: 'Versions' }).waitFor();
+    assert.deepEqual(await buttons(), []);
+    await stage.isAccessible('a viewer');
+    // Not only not shown.
+    const refused = await page.evaluate(async () => {
+        const answers = ['jobs/1/cancel', 'jobs', 'tokens', 'join-tokens', 'blobs'].map(
+            async (path) => (await fetch(`/api/v1/${path}`, { method: 'POST' })).status,
+        );
+        return Promise.all(answers);
+    });
+    assert.deepEqual(refused, [403, 403, 403, 403, 403]);
+    const read = await page.evaluate(async () => (await fetch('/api/v1/jobs')).status);
+    assert.equal(read, 200);
+}
+
+/**
+ * The coordinator goes away and comes back; the page says so, and misses nothing.
+ * @param {Stage} stage
+ */
+export async function losing(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    await stage.go('/jobs/1');
+    await page.getByRole('slider', { name: 'Frames' }).waitFor();
+    await page.getByRole('status').getByText('Live', { exact: true }).waitFor();
+    await stage.ask('stop');
+    await page.getByRole('alert').getByText('Not live').waitFor();
+    await page.getByRole('status').getByText('Not live').waitFor();
+    await stage.isAccessible('not live');
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await page.getByText('is the network up?').waitFor();
+    await stage.ask('start');
+    await page.getByRole('status').getByText('Live', { exact: true }).waitFor();
+    assert.equal(await page.getByRole('alert').getByText('Not live').count(), 0);
+    await stage.ask('go on');
+    await page.getByText('completed', { exact: true }).first().waitFor();
+    await stage.eventually('every cell', async () =>
+        /^12 completed$/.test(
+            (await page.locator('.legend').innerText()).trim().replaceAll(/\s+/g, ' '),
+        ),
+    );
+    await stage.ask('revoke');
+    await page.getByRole('heading', { name: 'Sign in to the farm' }).waitFor();
+}
+
+/**
+ * A picture was fetched and decoded, and is not all of one colour.
+ * @param {Stage} stage
+ * @param {import('playwright-core').Locator} image
+ */
+async function isPainted(stage, image) {
+    await stage.eventually('a picture', () =>
+        image.evaluate((element) => {
+            const picture = /** @type {HTMLImageElement} */ (element);
+            if (!picture.complete || picture.naturalWidth < 32) return false;
+            const canvas = document.createElement('canvas');
+            canvas.width = 16;
+            canvas.height = 16;
+            const context = canvas.getContext('2d');
+            context?.drawImage(picture, 0, 0, 16, 16);
+            const pixels = new Uint32Array(context?.getImageData(0, 0, 16, 16).data.buffer ?? []);
+            return new Set(pixels).size > 4;
+        }),
+    );
+}
