@@ -7,21 +7,11 @@
 import { createInterface } from 'node:readline';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { CONTEXT, start } from './browser.js';
 import * as stories from './stories.js';
 
 /** How long anything may take to show up. */
 const PATIENCE_MS = 60_000;
-const FLAGS = [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-];
-
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
@@ -122,16 +112,9 @@ export class Stage {
 const [, , name = '', link = ''] = process.argv;
 const story = Object.entries(stories).find(([known]) => known === name)?.[1];
 if (!story) throw new Error(`there is no story ${name}`);
-const browser = await chromium.launch({
-    executablePath: process.env['GRANGE_CHROMIUM'] ?? '/usr/bin/chromium',
-    args: FLAGS,
-});
+const browser = await start();
 try {
-    const context = await browser.newContext({
-        ignoreHTTPSErrors: true,
-        viewport: { width: 1360, height: 900 },
-        permissions: ['clipboard-read', 'clipboard-write'],
-    });
+    const context = await browser.newContext(CONTEXT);
     context.setDefaultTimeout(PATIENCE_MS);
     const stage = new Stage(context, await context.newPage(), link);
     await story(stage);

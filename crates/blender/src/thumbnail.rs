@@ -186,7 +186,7 @@ mod tests {
     use exr::prelude::{SpecificChannels, WritableImage};
     use image::Rgba;
 
-    fn in_file(name: &str, write: impl FnOnce(&Path)) -> Result<image::RgbImage, NoPicture> {
+    fn in_file(name: &str, write: impl FnOnce(&Path)) -> Result<RgbImage, NoPicture> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         write(&path);

@@ -352,6 +352,7 @@ fn what_clients_ask() {
     call("create API token", Request::CreateApiToken { name, role, ttl_s: 900 });
     call("API tokens", Request::ApiTokens);
     call("revoke API token", Request::RevokeApiToken(text("ada")));
+    call("page link", Request::PageLink);
     for (name, kind) in [
         (
             "animation",
@@ -390,6 +391,7 @@ fn what_clients_ask() {
         call(&format!("submit, {name}"), Request::Submit(Box::new(submission)));
     }
     golden.pin("watch the farm", Open::Watch(WatchRequest::Farm));
+    golden.pin("watch the outputs", Open::Watch(WatchRequest::Outputs));
     golden.pin("watch a job", Open::Watch(WatchRequest::Job { job: JobId(7), outputs_after: 3 }));
     let enrol = EnrolRequest { token: [7; 16], name: text("host"), csr: vec![1, 2] };
     golden.pin("enrol", enrol);
@@ -534,6 +536,8 @@ fn what_clients_are_told() {
     let (name, created_at) = (text("ada"), Millis(7));
     let view = ApiTokenView { name, role, created_at, expires_at };
     golden.pin("API tokens", Response::ApiTokens(vec![view]));
+    let (url, role) = ("https://h/#link=00".into(), Role::Viewer);
+    golden.pin("page link", Response::PageLink(PageLink { url, role, expires_at }));
     golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
     golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
     golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));

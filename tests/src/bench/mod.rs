@@ -17,6 +17,7 @@ mod simulated;
 mod sweep;
 mod sweep_cpu;
 mod warm;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("placement", placement::run),
     ("python", python::run),
     ("addon", addon::run),
+    ("web", web::run),
 ];
 
 #[derive(Parser)]
