@@ -2,6 +2,7 @@
 //! there is told in `coordinator/web/tests/stories.js`; here is the farm that it is done to.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +11,9 @@ use serde_json::Value;
 
 use crate::runtimes::blender;
 use crate::support::farm::{FakeJob, Farm};
-use crate::support::program;
+use crate::support::http::agent;
+use crate::support::scenes::scenes;
+use crate::support::{eventually, program, signal};
 
 /// A frame that does not end while somebody looks.
 const ENDLESS: &str = "frame_ms = 600000";
@@ -159,6 +162,38 @@ fn a_viewer_sees_everything_and_changes_nothing() {
     farm.wait_for_state(job, "active");
     play(&mut farm, "viewing", nothing);
     assert_eq!(farm.job(job)["job"]["state"], "active");
+}
+
+#[test]
+fn a_render_on_one_machine_shows_its_dashboard_if_wanted() {
+    let home = tempfile::TempDir::new().unwrap();
+    // A browser that only writes down what it was to show, and finds it there.
+    let opener = home.path().join("xdg-open");
+    let shown = home.path().join("shown");
+    std::fs::write(&opener, format!("#!/bin/sh\necho \"$1\" > '{}'\n", shown.display())).unwrap();
+    std::fs::set_permissions(&opener, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let scene = scenes().join("slow.blend");
+    let mut render = Command::new(program("grange"))
+        .args(["render", "--open", "--frames", "1"])
+        .arg(scene)
+        .arg("--output")
+        .arg(home.path().join("out"))
+        .env("PATH", path)
+        .env("XDG_CACHE_HOME", home.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let url = eventually("a browser is opened", || {
+        std::fs::read_to_string(&shown).ok().filter(|url| url.ends_with('\n'))
+    });
+    let (page, secret) = url.trim().split_once("#link=").expect("a link");
+    assert_eq!(secret.len(), 32);
+    let mut answer = agent(None, false).get(page).call().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.body_mut().read_to_string().unwrap().contains("<div id=\"app\">"));
+    signal(render.id(), "INT");
+    render.wait().unwrap();
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 #![expect(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
+mod archive;
 mod blobs;
 mod dashboard;
 mod download;
@@ -158,6 +159,7 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
     let (files, of_files) = OpenApiRouter::new()
         .routes(routes!(blobs::get, blobs::put))
         .routes(routes!(blobs::post))
+        .routes(routes!(archive::zip))
         .split_for_parts();
     document.merge(of_lists);
     document.merge(of_scenes);

@@ -113,6 +113,13 @@ export async function rendering(stage) {
     ]);
     assert.match(download.suggestedFilename(), /0011\.png$/);
 
+    const [all] = await Promise.all([
+        page.waitForEvent('download'),
+        page.getByRole('link', { name: 'Download all' }).click(),
+    ]);
+    assert.equal(all.suggestedFilename(), 'job-1.zip');
+    assert.equal(await all.failure(), null);
+
     // Two frames side by side, and the video.
     await page.getByRole('button', { name: 'Compare with …' }).click();
     const scrub = page.getByRole('slider', { name: 'Frame', exact: true });

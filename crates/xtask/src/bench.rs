@@ -19,8 +19,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        let mut programs: Vec<&setup::Program> =
-            setup::FOR_RENDERING.iter().chain(setup::FOR_BENCHMARKS).chain(setup::FOR_WEB).collect();
+        let mut programs: Vec<&setup::Program> = setup::FOR_RENDERING
+            .iter()
+            .chain(setup::FOR_BENCHMARKS)
+            .chain(setup::FOR_WEB)
+            .collect();
         programs.push(&setup::CHROMIUM);
         setup::programs(&programs)?;
         setup::python_tools()?;

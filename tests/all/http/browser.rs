@@ -1,6 +1,7 @@
 //! Browsers: a cookie that counts only for the dashboard itself, links that are good once, and a page
 //! that runs nobody else's script.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -186,6 +187,39 @@ fn small_pictures_are_made_of_what_was_rendered_and_of_nothing_else() {
         })
         .collect();
     assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
+}
+
+#[test]
+fn all_that_a_job_rendered_comes_as_one_zip() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let http = Http::of(&farm, "viewer");
+    let scene = crate::support::farm::FakeJob::new("frame_ms = 1\nwidth = 600\nheight = 600", 3);
+    let job = farm.submit_fake(&scene);
+    farm.wait_for_state(job, "completed");
+    let answer = http.get(&format!("/api/v1/jobs/{job}/outputs.zip"));
+    assert_eq!(answer.headers["content-type"], "application/zip");
+    let zip = farm.home().join("job.zip");
+    std::fs::write(&zip, &answer.body).unwrap();
+    // Read by somebody else's hand, which checks every CRC.
+    let code = "import hashlib, sys, zipfile; zip = zipfile.ZipFile(sys.argv[1]); \
+                assert zip.testzip() is None; \
+                print(*(f'{name} {len(zip.read(name))}' for name in zip.namelist()), sep='\\n')";
+    let told = Command::new("python3.11").args(["-c", code]).arg(&zip).output().unwrap();
+    let mut listed: Vec<String> =
+        String::from_utf8(told.stdout).unwrap().lines().map(str::to_owned).collect();
+    listed.sort();
+    let outputs = http.get(&format!("/api/v1/jobs/{job}/outputs")).json(200);
+    let mut expected: Vec<String> = outputs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["output"])
+        .map(|output| format!("{} {}", output["name"].as_str().unwrap(), output["blob"]["len"]))
+        .collect();
+    expected.sort();
+    assert_eq!(listed, expected);
+    assert_eq!(listed.len(), 3);
+    http.get("/api/v1/jobs/99/outputs.zip").problem(404, "not_found", "no job 99");
 }
 
 #[test]
