@@ -162,6 +162,9 @@ fn a_viewer_sees_everything_and_changes_nothing() {
     farm.wait_for_state(job, "active");
     play(&mut farm, "viewing", nothing);
     assert_eq!(farm.job(job)["job"]["state"], "active");
+    // An agent that is told to stop would wait for the frame.
+    farm.grange(&["cancel", &job.to_string()]).well();
+    farm.wait_for_state(job, "canceled");
 }
 
 #[test]

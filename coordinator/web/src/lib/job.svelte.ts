@@ -16,6 +16,7 @@ import { LETTERS, TaskGrid, type State } from './grid';
 const APPLY_EVERY_MS = 100;
 /** How long counts may differ from what is shown before all is asked for anew. */
 const DIFFERS_MS = 2_500;
+const DETAIL_EVERY_MS = 3_000;
 
 const STATES: Record<TaskState, State> = {
     waiting: 0,
@@ -43,6 +44,7 @@ export class JobWatch {
     #asking = false;
     #differsSince = 0;
     #detailAt = 0;
+    #endedAt: number | null = null;
     #seen = new Set<number>();
     #stop: () => void;
     #apply = batched(APPLY_EVERY_MS, () => this.#applyNow());
@@ -104,6 +106,16 @@ export class JobWatch {
         }
     }
 
+    /** How far each step is, which no event tells. */
+    async #askSteps() {
+        this.#detailAt = performance.now();
+        try {
+            this.steps = (await get<JobDetail>(`/api/v1/jobs/${this.id}`)).steps;
+        } catch {
+            // The page says by itself that it is not live.
+        }
+    }
+
     #mark(task: TaskView) {
         const part = task.progress?.fraction ?? 0;
         this.grids[task.step]?.set(task.task, STATES[task.state], part);
@@ -156,9 +168,13 @@ export class JobWatch {
         if (same) this.#differsSince = 0;
         else if (this.#differsSince === 0) this.#differsSince = now;
         const stale = this.#differsSince > 0 && now - this.#differsSince > DIFFERS_MS;
-        if (stale || now - this.#detailAt > 4_000) {
+        const ended = this.job.ended_at !== null && this.job.ended_at !== this.#endedAt;
+        if (stale || ended) {
             this.#differsSince = 0;
+            this.#endedAt = this.job.ended_at;
             void this.#ask();
+        } else if (now - this.#detailAt > DETAIL_EVERY_MS) {
+            void this.#askSteps();
         } else if (!same) {
             setTimeout(() => this.#apply.soon(), DIFFERS_MS);
         }
