@@ -60,7 +60,7 @@ struct Kept {
 /// can be shown.
 #[utoipa::path(
     get, path = "/api/v1/pictures/{hash}/{size}", operation_id = "picture", tag = "outputs",
-    params(("hash" = BlobHash, Path), ("size" = Size, Path)),
+    params(("hash" = BlobHash, Path), ("size" = inline(Size), Path)),
     responses(
         (status = 200, body = Vec<u8>, content_type = "image/jpeg", headers(("ETag" = String))),
         (status = 304, description = "You have it already"),
