@@ -15,6 +15,7 @@ mod http;
 mod journal;
 mod mistakes;
 mod multi_host;
+mod network;
 mod outputs;
 mod python;
 mod real_gpu;

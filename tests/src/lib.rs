@@ -2,4 +2,5 @@
 //! part of the product.
 
 pub mod bench;
+pub mod noise;
 pub mod puppet;

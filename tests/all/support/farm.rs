@@ -20,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::gpus::FakeGpus;
+use super::relay::Relay;
 use super::told::Told;
 use super::{eventually, program, signal};
 
@@ -30,6 +31,10 @@ pub(crate) struct Farm {
     port: u16,
     /// The server that has its journal, instead of a file.
     postgres: Option<Postgres>,
+    /// What join strings say besides.
+    advertised: Option<u16>,
+    /// Of processes that are started from now on.
+    environment: Vec<(String, String)>,
 }
 
 /// Says that every farm of the tests has its journal in a PostgreSQL of its own.
@@ -43,6 +48,15 @@ impl Farm {
         farm
     }
 
+    /// A coordinator that everybody with a join string reaches through a relay.
+    pub(crate) fn behind_relay(seed: u64) -> (Self, Relay) {
+        let mut farm = Self::without_a_coordinator();
+        let relay = Relay::to(farm.port, seed);
+        farm.advertised = Some(relay.port);
+        farm.start_coordinator();
+        (farm, relay)
+    }
+
     /// Nobody yet: somebody lays a state into `coordinator` first.
     pub(crate) fn without_a_coordinator() -> Self {
         Self {
@@ -51,6 +65,8 @@ impl Farm {
             agents: Vec::new(),
             port: free_port(),
             postgres: std::env::var_os(ON_POSTGRES).map(|_| Postgres::start()),
+            advertised: None,
+            environment: Vec::new(),
         }
     }
 
@@ -60,6 +76,12 @@ impl Farm {
         farm.postgres.get_or_insert_with(Postgres::start);
         farm.start_coordinator();
         farm
+    }
+
+    /// What coordinators and agents that are started from now on find in their environment.
+    pub(crate) fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        self.environment = owned.collect();
     }
 
     pub(crate) fn postgres(&mut self) -> &mut Postgres {
@@ -125,20 +147,48 @@ impl Farm {
     }
 
     pub(crate) fn start_coordinator(&mut self) {
-        let child = self
-            .coordinator_command()
-            .args(["--farm", "test", "--agent-grace-s", "3", "--log", "debug"])
-            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .stdin(Stdio::null())
-            .stdout(self.log("coordinator"))
-            .stderr(self.log("coordinator"))
-            .spawn()
-            .expect("the coordinator starts");
-        self.coordinator = Some(child);
+        self.spawn_coordinator();
         eventually("the coordinator listens", || {
             let answer = self.grange(&["jobs", "--json"]);
             (answer.code == 0).then_some(())
         });
+    }
+
+    /// Starts one and does not wait for it.
+    pub(crate) fn spawn_coordinator(&mut self) {
+        let mut command = self.coordinator_command();
+        command
+            .args(["--farm", "test", "--agent-grace-s", "3", "--log", "debug"])
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(self.log("coordinator"))
+            .stderr(self.log("coordinator"));
+        if let Some(port) = self.advertised {
+            command.args(["--advertise", &format!("127.0.0.1:{port}")]);
+        }
+        self.coordinator = Some(command.spawn().expect("the coordinator starts"));
+    }
+
+    /// Whether the coordinator has ended, by itself.
+    pub(crate) fn coordinator_has_ended(&mut self) -> bool {
+        let ended =
+            self.coordinator.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.coordinator = None;
+        }
+        ended
+    }
+
+    /// Whether an agent has ended, by itself.
+    pub(crate) fn agent_has_ended(&mut self, name: &str) -> bool {
+        let at = self.agents.iter().position(|(other, _)| other == name);
+        let Some(at) = at else { return true };
+        let ended = self.agents[at].1.try_wait().unwrap().is_some();
+        if ended {
+            self.agents.remove(at);
+        }
+        ended
     }
 
     /// Starts an agent that joins with a token of its own.
@@ -198,6 +248,7 @@ impl Farm {
             .args(args)
             .arg("--state-dir")
             .arg(self.home().join(name))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(self.log(name))
             .stderr(self.log(name));

@@ -4,6 +4,8 @@ pub(crate) mod farm;
 pub(crate) mod gpus;
 pub(crate) mod http;
 pub(crate) mod pictures;
+pub(crate) mod promise;
+pub(crate) mod relay;
 pub(crate) mod scenes;
 pub(crate) mod told;
 
@@ -120,4 +122,14 @@ pub(crate) fn descendants(of: u32) -> BTreeMap<u32, String> {
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
     assert!(sent.expect("there is a kill").success(), "no process {pid}");
+}
+
+/// The seed of a random test: what `GRANGE_SEED` says, or a fixed one. It is printed, so that a run
+/// that failed can be had again.
+#[expect(clippy::print_stderr, reason = "a failed test tells how to have it again")]
+pub(crate) fn seed(default: u64) -> u64 {
+    let set = std::env::var("GRANGE_SEED").ok().map(|text| text.parse().expect("a number"));
+    let seed = set.unwrap_or(default);
+    eprintln!("GRANGE_SEED={seed}");
+    seed
 }

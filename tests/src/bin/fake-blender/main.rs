@@ -400,19 +400,8 @@ fn is_called(what: &str) -> bool {
 
 fn write_png(path: &Path, width: u32, height: u32, seed: i32) {
     let _ = std::fs::create_dir_all(path.parent().expect("a picture has a parent"));
-    let mut state = seed as u32 ^ 0x9e37_79b9;
-    let picture = image::RgbImage::from_fn(width, height, |_, _| {
-        // Noise does not compress, so the file's size follows the picture's.
-        let mut byte = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        image::Rgb([byte(), byte(), byte()])
-    });
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("a picture can be encoded");
     // As Blender does on a full disk: what there is room for, and not a word.
-    let _ = std::fs::write(path, bytes.into_inner());
+    let _ = std::fs::write(path, grange_tests::noise::png(width, height, seed));
 }
 
 /// Dies as a program does that reads where it must not.
