@@ -28,6 +28,7 @@ use crate::sandbox::{self, Cell, Sandbox};
 use crate::scenes::Scenes;
 use crate::sessions::Sessions;
 use crate::shell::{EVENTS, Inputs, Shell, Wish};
+use crate::space::Places;
 use crate::supply::Supply;
 use crate::work::Workshop;
 
@@ -121,6 +122,7 @@ impl Agent {
             core: Core::new(&setups, patience),
             clock: Clock::start(),
             host,
+            places: Places::of(&[&scratch, &store_dir]),
             instances: Instances::new(Shared {
                 runtimes,
                 devices: devices.found().to_vec(),

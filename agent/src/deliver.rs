@@ -157,7 +157,7 @@ impl Delivery {
         (free < DISK_FULL).then(|| {
             let reason =
                 format!("this host's disk is full, so {what} is not whole: make room at {place}");
-            Failure::new(FailureKind::Host, reason)
+            Failure::new(FailureKind::Storage, reason)
         })
     }
 

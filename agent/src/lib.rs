@@ -20,6 +20,7 @@ pub mod sandbox;
 mod scenes;
 mod sessions;
 mod shell;
+mod space;
 mod supply;
 mod work;
 

@@ -46,7 +46,7 @@ impl Scenes {
                 supply
                     .fetch(blob)
                     .await
-                    .map_err(|why| cannot(&format!("{path} cannot be fetched: {why}")))
+                    .map_err(|why| why.failure(&format!("{path} cannot be fetched")))
             });
         }
         while let Some(fetched) = fetching.join_next().await {
@@ -54,9 +54,10 @@ impl Scenes {
         }
         let scenes = self.clone();
         let laid_out = spawn_blocking(move || scenes.lay_out(hash, &manifest)).await;
-        laid_out
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(|error| cannot(&format!("the scene's files cannot be laid out: {error}")))
+        laid_out.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+            let reason = format!("the scene's files cannot be laid out: {error}");
+            Failure::new(kind_of(&error), reason)
+        })
     }
 
     /// Removes a layout, and from the store what has not been used for the longest time. The layout
@@ -98,7 +99,7 @@ impl Scenes {
         self.supply
             .fetch_small(hash, MANIFEST_MAX)
             .await
-            .map_err(|why| cannot(&format!("the job's manifest cannot be fetched: {why}")))?;
+            .map_err(|why| why.failure("the job's manifest cannot be fetched"))?;
         let bytes = self
             .supply
             .store
@@ -132,6 +133,14 @@ pub(crate) fn link_or_copy(source: &Path, target: &Path) -> io::Result<()> {
     match fs::hard_link(source, target) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => fs::copy(source, target).map(drop),
         outcome => outcome,
+    }
+}
+
+/// Whose fault it is that something cannot be written.
+fn kind_of(error: &io::Error) -> FailureKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::Storage,
+        _ => FailureKind::Host,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::instances::Instances;
 use crate::link::FromLink;
 use crate::scenes::Scenes;
 use crate::sessions::Sessions;
+use crate::space::Places;
 use crate::work::{Report, Workshop, perform};
 
 /// Events that wait for the loop. Full, it blocks whoever brings more.
@@ -44,6 +45,7 @@ pub(crate) struct Shell {
     pub(crate) core: Core,
     pub(crate) clock: Clock,
     pub(crate) host: Host,
+    pub(crate) places: Places,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) instances: Instances,
     pub(crate) scenes: Scenes,
@@ -82,12 +84,13 @@ impl Shell {
             let next = tokio::select! {
                 _ = inputs.events.recv_many(&mut batch, EVENTS_PER_TURN) => {
                     for event in batch.drain(..) {
-                        self.handle(event);
+                        self.handle(self.places.blame(event));
                     }
                     Next::GoOn
                 }
                 Some(message) = inputs.link.recv() => self.hear(message),
                 Some(readings) = inputs.readings.recv() => {
+                    self.handle(Event::SpacesRead(self.places.spaces()));
                     self.handle(Event::DevicesRead(readings));
                     Next::GoOn
                 }

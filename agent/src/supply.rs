@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grange_protocol::BlobHash;
+use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::file::Blob;
 use grange_store::{ReceiveError, Store};
 use grange_transport::{Connection, StreamError, exchange, file};
@@ -119,6 +120,15 @@ pub(crate) enum NotFetched {
 }
 
 impl NotFetched {
+    /// That something cannot be had, and why.
+    pub(crate) fn failure(&self, what: &str) -> Failure {
+        let kind = match self {
+            Self::DiskFull => FailureKind::Storage,
+            _ => FailureKind::Host,
+        };
+        Failure::new(kind, format!("{what}: {self}"))
+    }
+
     fn may_pass(&self) -> bool {
         match self {
             Self::Stream(error) => !matches!(error, StreamError::Refused(_)),

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::journal::{AttemptLog, Journal};
 use crate::rate::Rate;
+use crate::storage::Storage;
 
 /// Inputs that wait for the loop. Full, it blocks whoever brings more.
 const INPUTS: usize = 4_096;
@@ -97,6 +98,7 @@ pub(crate) struct Farm {
     pub(crate) watchers: broadcast::Sender<Arc<WatchEvent>>,
     clock: Clock,
     journal: Box<dyn Journal>,
+    pub(crate) storage: Storage,
     logs: Vec<AttemptLog>,
     looks: Vec<Look>,
     asking: BTreeMap<RequestId, oneshot::Sender<Answer>>,
@@ -175,6 +177,7 @@ impl Farm {
         state: State,
         journal: Box<dyn Journal>,
         timing: Timing,
+        storage: Storage,
     ) -> FarmHandle {
         let clock = Clock::start_after(state.at.0);
         let core = Core::start(state, Millis(clock.now_ms()), timing);
@@ -189,6 +192,7 @@ impl Farm {
             watchers: broadcast::channel(WATCH_BACKLOG).0,
             clock,
             journal,
+            storage,
             logs: Vec::new(),
             looks: Vec::new(),
             asking: BTreeMap::new(),
@@ -345,11 +349,13 @@ impl Farm {
                 Ok(first) => break first,
                 Err(error) => {
                     tracing::error!("{error}");
+                    self.storage.journal_is_stuck(true);
                     self.heart.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         };
+        self.storage.journal_is_stuck(false);
         self.learn(first, &facts);
         if !facts.is_empty() {
             self.unlogged = Some(first + facts.len() as u64 - 1);

@@ -25,6 +25,7 @@ mod links;
 mod rate;
 mod server;
 mod sessions;
+mod storage;
 mod views;
 mod watching;
 

@@ -25,6 +25,7 @@ use crate::http::{Serving, Web};
 use crate::journal::Place;
 use crate::links::Links;
 use crate::sessions::Sessions;
+use crate::storage::Storage;
 
 /// Transfers that are under way at once.
 const TRANSFERS: usize = 64;
@@ -63,7 +64,8 @@ impl Server {
         let listener = Listener::bind(config.listen, &own)?;
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
-        let farm = Farm::start(config.farm.clone(), state, journal, config.timing);
+        let storage = Storage::watch(state_dir);
+        let farm = Farm::start(config.farm.clone(), state, journal, config.timing, storage.clone());
         let admin = state_dir.join("admin");
         let address = FarmAddress {
             name: config.farm.clone(),
@@ -77,6 +79,7 @@ impl Server {
         let shared = Arc::new(Shared {
             farm: farm.clone(),
             store,
+            storage,
             archive,
             authority,
             name: config.farm,

@@ -242,6 +242,7 @@ impl Farm {
             fraction: if total > 0.0 { (done / total) as f32 } else { 1.0 },
             frames_per_minute: per_minute,
             seconds_left: seconds_left(total - done, per_minute),
+            storage_full: self.storage.problem(),
         }
     }
 

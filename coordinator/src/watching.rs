@@ -180,10 +180,12 @@ mod tests {
         let (journal, state) = Place::in_dir(dir.path()).open().await.unwrap();
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
-        let farm = Farm::start(name.clone(), state, journal, Timing::default());
+        let storage = crate::storage::Storage::watch(dir.path());
+        let farm = Farm::start(name.clone(), state, journal, Timing::default(), storage.clone());
         let shared = Shared {
             farm: farm.clone(),
             store: Arc::new(Store::open(&dir.path().join("store")).unwrap()),
+            storage,
             archive,
             authority: Authority::open(dir.path(), &name).unwrap(),
             name,

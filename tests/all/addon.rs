@@ -76,20 +76,18 @@ fn connect_string(farm: &Farm, name: &str) -> String {
     farm.grange(&create).well().trim().to_owned()
 }
 
-/// A farm with one host, which has every Blender that there is here.
-fn farm_of_every_blender() -> Farm {
+/// A farm with one host that has these Blenders.
+fn farm_of(blenders: &[PathBuf]) -> Farm {
     let mut farm = Farm::new();
-    let blenders: Vec<PathBuf> = std::iter::once(blender())
-        .chain(bpy_pythons().into_iter().map(|(_, python)| python))
-        .collect();
-    farm.start_agent("host", &blenders, &["--instances", "2"]);
-    farm.wait_for_agents(1);
+    farm.start_agent("host", blenders, &["--instances", "2"]);
+    farm.wait_for_agents_within(60 * blenders.len() as u64, 1);
     farm
 }
 
 #[test]
 fn the_addon_renders_on_a_farm_from_every_blender() {
-    let farm = farm_of_every_blender();
+    let modules = bpy_pythons().into_iter().map(|(_, python)| python);
+    let farm = farm_of(&std::iter::once(blender()).chain(modules).collect::<Vec<_>>());
     let connect = connect_string(&farm, "ada");
     let revoked = connect_string(&farm, "bob");
     farm.grange(&["token", "revoke", "bob"]).well();
@@ -160,7 +158,7 @@ fn in_a_window(scenario: &str) {
 
 #[test]
 fn a_farm_is_watched_to_the_end_while_the_window_is_alive() {
-    let farm = farm_of_every_blender();
+    let farm = farm_of(&[blender()]);
     let connect = connect_string(&farm, "ada");
     let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (screen, folder, user) = (Screen::new(), TempDir::new().unwrap(), TempDir::new().unwrap());

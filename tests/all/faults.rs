@@ -1,7 +1,6 @@
 //! What goes wrong on a farm, and what it makes of it. Fake Blenders, real processes, real QUIC.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use grange_protocol::job::Policy;
@@ -116,51 +115,6 @@ fn jobs_and_frames_survive_a_killed_coordinator_and_rendering_goes_on_meanwhile(
     let out = TempDir::new().unwrap();
     farm.grange(&["fetch", &job.to_string(), "-o", out.path().to_str().unwrap()]).well();
     assert_eq!(names(out.path()).len(), 10);
-}
-
-#[test]
-fn a_full_disk_of_a_host_is_named_and_another_host_renders() {
-    let mut farm = Farm::of_fakes(&["roomy"], 1);
-    let state = farm.home().join("tight");
-    std::fs::create_dir(&state).unwrap();
-    let _tmpfs = Tmpfs::mount(&state, "2m");
-    farm.start_agent("tight", &[program("fake-blender")], &["--instances", "1"]);
-    farm.wait_for_agents(2);
-    // Noise: 3 MB a picture, more than fits.
-    let job = farm.submit_fake(&FakeJob::new("width = 1000\nheight = 1000\nframe_ms = 50", 8));
-    let detail = farm.wait_for_state(job, "completed");
-    assert_eq!(detail["job"]["progress"]["outputs"], 8);
-    let logs = farm.grange(&["logs", &job.to_string(), "--failed", "--json"]).json_lines();
-    assert!(logs.iter().all(|log| log["agent"] == "tight"), "{logs:?}");
-    let told = detail["tasks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|task| task["failures"].as_array().unwrap().clone());
-    let reasons: Vec<String> =
-        told.map(|failure| failure["reason"].as_str().unwrap().into()).collect();
-    assert!(reasons.iter().all(|reason| reason.contains("disk is full")), "{reasons:?}");
-    assert!(!reasons.is_empty(), "the tight host rendered nothing");
-}
-
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &std::path::Path, size: &str) -> Self {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(at)
-            .status()
-            .expect("there is a mount");
-        assert!(mounted.success(), "a tmpfs cannot be mounted: run the tests as root");
-        Self(at.into())
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod backup;
 mod blend_files;
 mod budget;
 mod daemons;
+mod disks;
 mod faults;
 mod gpu;
 mod graph;

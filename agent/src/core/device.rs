@@ -51,6 +51,8 @@ pub(crate) struct Device {
     reading: Reading,
     /// Why there is none, as a sentence.
     pub(crate) problem: Option<String>,
+    /// Whether that is what storage is short of.
+    is_full: bool,
     /// What an instance's failure says of the device, until it is read anew.
     pub(crate) suspicion: Suspicion,
     others_mib: VecDeque<u64>,
@@ -109,6 +111,7 @@ impl Device {
             slots: setup.slots,
             reading,
             problem: None,
+            is_full: false,
             suspicion: Suspicion::None,
             others_mib: VecDeque::new(),
             scenes: BTreeSet::new(),
@@ -143,13 +146,33 @@ impl Device {
                 }
                 self.others_mib.push_back(reading.used_mib.saturating_sub(ours_mib(&reading)));
                 self.reading = reading;
+                if self.is_full {
+                    return None;
+                }
                 self.problem.take().map(|_| "it can be used again".into())
             }
             Err(problem) if self.problem.as_ref() == Some(&problem) => None,
             Err(problem) => {
+                self.is_full = false;
                 self.problem = Some(problem.clone());
                 Some(problem)
             }
+        }
+    }
+
+    /// Takes in whether there is room to write to. Returns what is new, if anything is.
+    pub(crate) fn storage(&mut self, problem: Option<String>) -> Option<String> {
+        match problem {
+            None if self.is_full => {
+                (self.is_full, self.problem) = (false, None);
+                Some("there is room again".into())
+            }
+            Some(_) if self.problem.is_none() => {
+                self.is_full = true;
+                self.problem.clone_from(&problem);
+                problem
+            }
+            _ => None,
         }
     }
 

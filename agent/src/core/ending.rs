@@ -74,6 +74,11 @@ impl Core {
         }
     }
 
+    /// Ends an attempt through nobody's fault.
+    pub(super) fn begin_anew_elsewhere(&mut self, lease: LeaseId) {
+        self.end(lease, Outcome::Canceled);
+    }
+
     pub(super) fn settled(&mut self, lease: LeaseId) {
         if self.attempts.get(&lease).is_some_and(Attempt::has_ended) {
             self.forget(lease);
@@ -116,10 +121,16 @@ impl Core {
     }
 
     pub(super) fn fail(&mut self, lease: LeaseId, failure: Failure) {
-        if let Some(attempt) = self.attempts.get(&lease)
-            && attempt.storing > 0
-        {
+        let Some(attempt) = self.attempts.get(&lease) else { return };
+        if attempt.has_ended() {
+            return;
+        }
+        if attempt.storing > 0 {
             self.command(Command::StopStoring(lease));
+        }
+        // What was set in a session's Blender cannot begin anew.
+        if failure.kind == FailureKind::Storage && !self.serves_a_session(Some(lease)) {
+            return self.ran_out_of_storage(lease, &failure.reason);
         }
         self.end(lease, Outcome::Failed(failure));
     }

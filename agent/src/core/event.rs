@@ -11,6 +11,7 @@ use grange_protocol::session::{CallNumber, FromSession, OpenSession, Raised};
 use grange_protocol::{BlobHash, LayoutPath, LeaseId, OutputName, Shot};
 
 use super::session::Wanted;
+use super::storage::Space;
 use crate::gpu::Read;
 
 /// One Blender process of this life of the agent.
@@ -44,6 +45,8 @@ pub(crate) enum Event {
     },
     /// How every device is doing, in their order.
     DevicesRead(Vec<Read>),
+    /// How much room there is where the agent writes.
+    SpacesRead(Vec<Space>),
     Opened {
         instance: InstanceId,
         warnings: Vec<String>,

@@ -278,6 +278,7 @@ impl Event {
             Self::Stored { .. } => "stored",
             Self::NotStored { .. } => "not stored",
             Self::WorkDone { .. } => "work done",
+            Self::SpacesRead(_) => "spaces read",
         }
     }
 }

@@ -15,6 +15,7 @@ mod memory;
 mod placing;
 mod session;
 mod sizing;
+mod storage;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,8 @@ use instance::Activity;
 use instance::Instance;
 use lesson::Lesson;
 pub(crate) use session::{Wanted, What};
+pub(crate) use storage::Space;
+use storage::Storage;
 
 /// How long the core waits for what. Milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,7 @@ pub(crate) struct Core {
     patience: Patience,
     now: Millis,
     devices: Vec<Device>,
+    storage: Storage,
     /// Attempts that ran out of memory, the oldest first.
     lessons: Vec<Lesson>,
     /// How often they were read.
@@ -96,6 +100,7 @@ impl Core {
             patience,
             now: Millis(0),
             devices: devices.iter().map(Device::new).collect(),
+            storage: Storage::default(),
             lessons: Vec::new(),
             readings: 0,
             attempts: BTreeMap::new(),
@@ -129,6 +134,7 @@ impl Core {
                 self.instance_up(instance, pid, blender);
             }
             Event::DevicesRead(readings) => self.devices_read(readings),
+            Event::SpacesRead(spaces) => self.spaces_read(spaces),
             Event::Opened { instance, warnings } => self.opened(instance, &warnings),
             Event::Sign { instance, sign } => self.sign(instance, sign),
             Event::Rendered { instance, frame } => self.rendered(instance, *frame),

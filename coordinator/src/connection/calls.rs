@@ -34,6 +34,9 @@ pub(crate) async fn answer(
     if !may(role, &request) {
         return Response::Refused(forbidden(role));
     }
+    if let Some(refusal) = shared.storage.refuses_all() {
+        return Response::Refused(refusal);
+    }
     let response = match request {
         Request::MissingBlobs(hashes) => missing_blobs(shared, hashes).await,
         Request::Submit(submission) => {

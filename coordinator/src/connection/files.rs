@@ -117,6 +117,14 @@ async fn receive(
         }
         return Ok(Received::Stored(sender.into_inner()));
     }
+    if let Some(refusal) = shared.storage.refuses(blob.len) {
+        if eager {
+            let _ = stream.stop(grange_transport::close_code::DONE);
+            return Ok(Received::Failed(sender.into_inner(), refusal));
+        }
+        sender.send(&PutReply::Refused(refusal)).await?;
+        return Ok(Received::Refused);
+    }
     let result = if eager {
         let bytes = file::receive_small(first.freeze(), &mut stream, blob.len as usize).await?;
         keep_small(&shared.store, blob, bytes).await

@@ -25,11 +25,13 @@ use crate::farm::FarmHandle;
 use crate::journal::Archive;
 use crate::links::Links;
 use crate::sessions::{self, Sessions};
+use crate::storage::Storage;
 
 /// What every session works with.
 pub(crate) struct Shared {
     pub(crate) farm: FarmHandle,
     pub(crate) store: Arc<Store>,
+    pub(crate) storage: Storage,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) authority: Authority,
     pub(crate) name: grange_protocol::shot::Label,

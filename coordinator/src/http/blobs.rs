@@ -137,6 +137,7 @@ pub(super) async fn put(
         drain(body).await?;
         return Ok((StatusCode::OK, Json(blob)));
     }
+    room(&api, blob.len)?;
     let _permit = turn(&api).await?;
     receive(&api.shared.store, Some(hash), blob.len, body).await?;
     Ok((StatusCode::CREATED, Json(blob)))
@@ -156,9 +157,14 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<(StatusCode, Json<Blob>), Problem> {
     let len = length(&headers)?;
+    room(&api, len)?;
     let _permit = turn(&api).await?;
     let hash = receive(&api.shared.store, None, len, body).await?;
     Ok((StatusCode::CREATED, Json(Blob { hash, len })))
+}
+
+fn room(api: &Api, len: u64) -> Result<(), Problem> {
+    api.shared.storage.refuses(len).map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
 async fn turn(api: &Api) -> Result<SemaphorePermit<'_>, Problem> {

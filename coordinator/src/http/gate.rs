@@ -66,7 +66,10 @@ async fn admit(api: &Api, request: &mut Request, is_page: bool) -> Result<(), Pr
     if FREE_PATHS.contains(&request.uri().path()) {
         return Ok(());
     }
-    // The farm answers nobody while its disk is full.
+    if let Some(refusal) = api.shared.storage.refuses_all() {
+        return Err(refusal.into());
+    }
+    // The disk may become full meanwhile.
     let caller = timeout(PATIENCE, identify(api, shown(api, request)));
     let caller = caller.await.map_err(|_| too_slow())??;
     // Whoever only looks reads; what is not told in words is not changed either.

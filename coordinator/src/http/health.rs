@@ -30,6 +30,9 @@ pub(super) async fn alive() -> &'static str {
     responses((status = 200, body = String, content_type = "text/plain"), Problems),
 )]
 pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    if let Some(refusal) = api.shared.storage.refuses_all() {
+        return Err(refusal.into());
+    }
     match timeout(PATIENCE, api.shared.farm.look(|_| ())).await {
         Ok(answered) => answered.map(|()| "ok\n").map_err(Problem::from),
         Err(_) => Err(Problem::busy("the coordinator does not get on: is its disk full?")),

@@ -123,6 +123,8 @@ impl Book {
         let about = vec![("farm", farm.farm.to_string()), ("version", farm.software.clone())];
         self.family("build_info", "What runs, always 1", None).get_or_create(&about).set(1.0);
         self.one("epoch", "Starts of the coordinator", farm.epoch.0 as f64);
+        let full = if farm.storage_full.is_some() { 1.0 } else { 0.0 };
+        self.one("storage_full", "1 while the farm has no room for files", full);
         let help = "Frames that the farm renders in a minute";
         self.one("frames_per_minute", help, farm.frames_per_minute.into());
         let help = "To the end of all open jobs at that rate; not there while nobody knows";

@@ -259,6 +259,8 @@ pub enum FailureKind {
     Output,
     /// Anything else.
     Other,
+    /// This host has no room for what was to be written.
+    Storage,
 }
 
 impl Failure {

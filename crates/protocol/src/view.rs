@@ -235,6 +235,8 @@ pub struct FarmView {
     pub fraction: f32,
     pub frames_per_minute: f32,
     pub seconds_left: Option<u32>,
+    /// What to do, as a sentence, if the farm has no room for files.
+    pub storage_full: Option<String>,
 }
 
 /// What a watcher gets. A watcher that is too slow loses events in between and gets the current

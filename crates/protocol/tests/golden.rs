@@ -488,6 +488,7 @@ fn what_clients_are_told() {
         fraction: 0.25,
         frames_per_minute: 2.0,
         seconds_left: None,
+        storage_full: None,
     };
     let output = OutputView { cursor: 9, step: StepIndex(0), task: TaskIndex(3), output: output() };
     let log = LogView {

@@ -68,7 +68,12 @@ impl Receiving {
         if after > self.len {
             return Err(ReceiveError::Length { expected: self.len, got: after });
         }
-        self.file.write_all(bytes).map_err(ReceiveError::of)?;
+        if let Err(error) = self.file.write_all(bytes) {
+            // What is there now is of no known length, and what has come of many files may be what
+            // fills the disk.
+            self.resumable = false;
+            return Err(ReceiveError::of(error));
+        }
         self.hasher.update(bytes);
         self.written = after;
         Ok(())

@@ -23,7 +23,7 @@ addon.register()
 live, packing = addon.live, addon.farm.packing
 CHECKS = []
 ROOT, CONNECT, REVOKED = sys.argv[-3:]
-PATIENCE_S = 60
+PATIENCE_S = 180
 OWN_VERSION = bpy.app.version[:2]
 
 

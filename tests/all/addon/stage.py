@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ADDON = os.path.join(HERE, "../../../addon")
 CLIENT = os.path.join(HERE, "../../../python/src")
 NAME = "grange_addon"
-PATIENCE_S = 60
+PATIENCE_S = 180
 TICK_S = 0.02
 
 WATCHED = {

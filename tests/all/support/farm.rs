@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::gpus::FakeGpus;
 use super::relay::Relay;
 use super::told::Told;
-use super::{eventually, program, signal};
+use super::{eventually, eventually_within, program, signal};
 
 pub(crate) struct Farm {
     home: TempDir,
@@ -246,9 +246,9 @@ impl Farm {
         command
             .args(["--name", name, "--log", "debug"])
             .args(args)
+            .envs(self.environment.iter().cloned())
             .arg("--state-dir")
             .arg(self.home().join(name))
-            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(self.log(name))
             .stderr(self.log(name));
@@ -266,7 +266,13 @@ impl Farm {
     /// Waits until so many agents are online.
     #[track_caller]
     pub(crate) fn wait_for_agents(&mut self, count: usize) {
-        eventually(&format!("{count} agents online"), || {
+        self.wait_for_agents_within(60, count);
+    }
+
+    /// The same for agents that have many Blenders to try out.
+    #[track_caller]
+    pub(crate) fn wait_for_agents_within(&mut self, seconds: u64, count: usize) {
+        eventually_within(seconds, &format!("{count} agents online"), || {
             for at in 0..self.agents.len() {
                 let (name, child) = &mut self.agents[at];
                 if let Some(status) = child.try_wait().unwrap() {
@@ -456,6 +462,13 @@ impl Farm {
         Ok(job.0.into())
     }
 
+    /// Sends a file to the farm.
+    pub(crate) fn try_put(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        let blob = Blob { hash: BlobHash::of(bytes), len: bytes.len() as u64 };
+        let bytes = bytes.to_vec();
+        self.ask(async |farm| farm.put_bytes(blob, bytes).await)
+    }
+
     /// Asks the farm as a program does.
     pub(crate) fn ask<T>(&self, question: impl AsyncFnOnce(grange_client::Farm) -> T) -> T {
         self.teller().ask(question)
@@ -532,7 +545,14 @@ impl Drop for Farm {
             // Twice: not to wait for what has begun.
             signal(child.id(), "TERM");
             let _ = Command::new("kill").arg(child.id().to_string()).status();
-            let _ = child.wait();
+            let began = std::time::Instant::now();
+            while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                std::thread::sleep(Duration::from_millis(5));
+                if began.elapsed() > Duration::from_secs(20) {
+                    // One that waits for a disk that is gone.
+                    let _ = child.kill();
+                }
+            }
         }
     }
 }

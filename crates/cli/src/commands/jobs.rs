@@ -9,11 +9,13 @@ use crate::exit::Ending;
 use crate::print;
 
 pub(super) async fn list(session: &Session) -> anyhow::Result<Ending> {
-    let jobs = session.farm().await?.jobs().await?;
+    let farm = session.farm().await?;
+    let jobs = farm.jobs().await?;
     if session.json {
         print::json(&jobs);
     } else {
         print::jobs(&jobs);
+        print::storage(&farm.farm().await?);
     }
     Ok(Ending::Done)
 }

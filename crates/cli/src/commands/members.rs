@@ -14,11 +14,13 @@ pub(super) async fn agents(session: &Session, args: Agents) -> anyhow::Result<En
     if let Some(of) = args.why {
         return decisions(session, of.as_deref()).await;
     }
-    let agents = session.farm().await?.agents().await?;
+    let farm = session.farm().await?;
+    let agents = farm.agents().await?;
     if session.json {
         print::json(&agents);
     } else {
         print::line(&print::agents(&agents));
+        print::storage(&farm.farm().await?);
     }
     Ok(Ending::Done)
 }

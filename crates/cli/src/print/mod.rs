@@ -163,16 +163,25 @@ pub(crate) fn log(log: &LogView) {
     line(log.text.trim_end());
 }
 
+/// Says that the farm has no room, if it has none.
+pub(crate) fn storage(farm: &FarmView) {
+    if let Some(problem) = &farm.storage_full {
+        line(problem);
+    }
+}
+
 pub(crate) fn farm(farm: &FarmView) -> String {
+    let problem = farm.storage_full.as_ref().map(|why| format!("; {why}"));
     format!(
-        "farm {}: {} agents online, {} jobs open, {} tasks running, {} done, {} frames/min, {} left",
+        "farm {}: {} agents online, {} jobs open, {} tasks running, {} done, {} frames/min, {} left{}",
         farm.farm,
         farm.agents_online,
         farm.jobs_open,
         farm.tasks_running,
         percent(farm.fraction),
         rate(farm.frames_per_minute),
-        left(farm.seconds_left)
+        left(farm.seconds_left),
+        problem.unwrap_or_default()
     )
 }
 
