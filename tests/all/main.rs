@@ -14,6 +14,7 @@ mod graph;
 mod hostile;
 mod http;
 mod journal;
+mod kills;
 mod mistakes;
 mod multi_host;
 mod network;

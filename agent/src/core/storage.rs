@@ -1,7 +1,7 @@
 //! Room on this host's disks: without it nothing new begins, and what could not be written begins
 //! anew, here or elsewhere, and counts against nobody.
 
-use grange_protocol::LeaseId;
+use grange_protocol::{LeaseId, Millis};
 
 use super::Core;
 use super::attempt::Stage;
@@ -10,6 +10,8 @@ use super::attempt::Stage;
 const RESERVE: u64 = 256 << 20;
 /// On small file systems it is this part of them.
 const RESERVE_PARTS: u64 = 20;
+/// What did not suffice is tried again after so long: what was free when it mattered is a guess.
+const GUESS_HOLDS_MS: u64 = 30_000;
 
 /// A file system that the agent writes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +36,28 @@ pub(super) struct Storage {
     awaited: Vec<u64>,
     /// Something could not be written since the last reading.
     ran_out: bool,
+    /// Until when what is awaited may be more than the reserve.
+    guess_ends: Millis,
 }
 
 impl Storage {
-    fn read(&mut self, spaces: Vec<Space>) {
+    fn read(&mut self, now: Millis, spaces: Vec<Space>) {
         self.awaited.resize(spaces.len(), 0);
-        self.spaces = spaces;
+        let before = std::mem::replace(&mut self.spaces, spaces);
+        if now >= self.guess_ends {
+            for (space, awaited) in self.spaces.iter().zip(&mut self.awaited) {
+                *awaited = (*awaited).min(space.reserve() + space.reserve() / 4);
+            }
+        }
         if std::mem::take(&mut self.ran_out)
             && let Some(at) = self.tightest()
         {
-            // What is free now was not enough, so it takes more than that.
+            // What was free was not enough, so it takes more than that. Somebody may have made room
+            // since then.
             let space = &self.spaces[at];
-            self.awaited[at] = self.awaited[at].max(space.free + space.reserve());
+            let free = before.get(at).map_or(space.free, |before| before.free.min(space.free));
+            self.awaited[at] = self.awaited[at].max(free + space.reserve());
+            self.guess_ends = now + GUESS_HOLDS_MS;
         }
         for (space, awaited) in self.spaces.iter().zip(&mut self.awaited) {
             if *awaited == 0 && space.free < space.reserve() {
@@ -72,7 +84,7 @@ impl Storage {
 
 impl Core {
     pub(super) fn spaces_read(&mut self, spaces: Vec<Space>) {
-        self.storage.read(spaces);
+        self.storage.read(self.now, spaces);
         self.devices_follow_storage();
         self.give_back_the_hopeless();
     }
@@ -109,7 +121,7 @@ mod tests {
 
     fn storage(frees_mib: &[u64], storage: &mut Storage) -> bool {
         let space = |free: &u64| Space { place: "/s".into(), free: free * MIB, total: 100 * MIB };
-        storage.read(frees_mib.iter().map(space).collect());
+        storage.read(Millis(1), frees_mib.iter().map(space).collect());
         storage.problem().is_some()
     }
 
@@ -131,5 +143,9 @@ mod tests {
         assert!(storage(&[34, 60], &mut one));
         assert!(!storage(&[35, 60], &mut one));
         assert!(!storage(&[30, 60], &mut one), "the next shot may need less");
+        one.ran_out = true;
+        assert!(storage(&[90, 60], &mut one), "somebody made room before anybody looked");
+        one.read(Millis(1 + GUESS_HOLDS_MS), one.spaces.clone());
+        assert_eq!(one.problem(), None, "it is tried again");
     }
 }

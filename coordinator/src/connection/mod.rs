@@ -7,6 +7,7 @@ mod newcomer;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use grange_protocol::client::{Response, Role};
 use grange_protocol::file::{GetReply, PutBlob, PutDone, PutOutput, PutReply};
@@ -26,6 +27,11 @@ use crate::journal::Archive;
 use crate::links::Links;
 use crate::sessions::{self, Sessions};
 use crate::storage::Storage;
+
+/// How often it is looked whether the journal waits for room.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A question that is going to be refused has so long to arrive.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// What every session works with.
 pub(crate) struct Shared {
@@ -58,7 +64,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
             }
         }
         Some(Accepted::Member(peer, connection)) => {
-            if is_known(&shared, &peer).await {
+            if is_known(&shared, &peer, &connection).await {
                 serve_member(shared, peer, connection).await;
             } else {
                 tracing::warn!(
@@ -71,12 +77,38 @@ pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
     }
 }
 
-async fn is_known(shared: &Shared, peer: &Peer) -> bool {
+/// Whether the farm knows somebody. While its journal waits for room nobody can say, and whoever
+/// asks something is told so.
+async fn is_known(shared: &Shared, peer: &Peer, connection: &Connection) -> bool {
     let (id, role) = (peer.id, peer.role);
     let known = shared.farm.look(move |farm| {
         farm.core.state().identities.get(&id).is_some_and(|identity| identity.role == role)
     });
-    known.await.unwrap_or(false)
+    let mut known = std::pin::pin!(known);
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let refusal = shared.storage.refuses_all();
+        let waits = refusal.is_some();
+        tokio::select! {
+            known = &mut known => return known.unwrap_or(false),
+            Ok((send, recv)) = connection.accept_bi(), if waits => {
+                let refusing = refuse_next(refusal.unwrap_or_else(stopping), send, recv);
+                let _ = tokio::time::timeout(ASK_WITHIN, refusing).await;
+            }
+            _ = looks.tick() => {}
+        }
+    }
+}
+
+async fn refuse_next(
+    refusal: Refusal,
+    send: SendStream,
+    recv: RecvStream,
+) -> Result<(), StreamError> {
+    match Receiver::<Open>::new(recv, FRAME_MAX).recv().await? {
+        Some(open) => refuse(open, refusal, send).await,
+        None => Ok(()),
+    }
 }
 
 async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection) {
@@ -130,7 +162,7 @@ async fn serve_stream(
         (Open::Watch(request), Role::Admin | Role::Submitter | Role::Viewer) => {
             watch::serve(shared, request, send, recv.retype()).await
         }
-        (open, role) => refuse(open, role, send).await,
+        (open, role) => refuse(open, forbidden(role), send).await,
     }
 }
 
@@ -142,8 +174,7 @@ async fn reply<T: serde::Serialize>(send: SendStream, message: &T) -> Result<(),
 }
 
 /// Says no in the words that the other side waits for.
-async fn refuse(open: Open, role: Role, send: SendStream) -> Result<(), StreamError> {
-    let refusal = forbidden(role);
+async fn refuse(open: Open, refusal: Refusal, send: SendStream) -> Result<(), StreamError> {
     match open {
         Open::PutBlob(PutBlob { eager: true, .. })
         | Open::PutOutput(PutOutput { eager: true, .. }) => {
