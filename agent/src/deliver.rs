@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use grange_blender::instance::RenderedFile as SplitFile;
 use grange_blender::truths::{PASSES, split};
 use grange_blender::verify::verify;
+use grange_faults::point;
 use grange_protocol::agent::{Assignment, Failure, FailureKind};
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
 use grange_protocol::{OutputName, RefusalCode};
@@ -183,8 +184,15 @@ impl Delivery {
             };
             let again = source.try_clone().and_then(|mut again| again.rewind().map(|()| again));
             let again = again.map_err(|error| failed(FailureKind::Host, error.to_string()))?;
-            match exchange::put_output(&connection, put, again).await {
-                Ok(()) => return Ok(()),
+            let sent = match point("delivery.send") {
+                Ok(()) => exchange::put_output(&connection, put, again).await,
+                Err(error) => Err(StreamError::Io(error)),
+            };
+            match sent {
+                Ok(()) => {
+                    let passed = point("delivery.sent");
+                    return passed.map_err(|error| failed(FailureKind::Host, error.to_string()));
+                }
                 Err(StreamError::Refused(refusal)) => match refusal.code {
                     RefusalCode::StaleLease => return Err(NotDelivered::Stale),
                     RefusalCode::NotNow => tracing::warn!("{}: {refusal}", output.name),

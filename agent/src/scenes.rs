@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use grange_faults::point;
 use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::file::Blob;
 use grange_protocol::limits::MANIFEST_MAX;
@@ -124,7 +125,9 @@ impl Scenes {
             }
             link_or_copy(&self.supply.store.path(entry.blob), &target)?;
         }
-        fs::rename(&making, &layout)
+        point("layout.rename")?;
+        fs::rename(&making, &layout)?;
+        point("layout.named")
     }
 }
 

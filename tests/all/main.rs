@@ -8,6 +8,7 @@ mod blend_files;
 mod budget;
 mod daemons;
 mod disks;
+mod fault_points;
 mod faults;
 mod gpu;
 mod graph;

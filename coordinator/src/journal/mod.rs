@@ -265,6 +265,15 @@ pub(crate) enum JournalError {
     OldSqlite(String),
 }
 
+impl From<std::io::Error> for JournalError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Self::DiskFull,
+            _ => Self::Database(sqlx::Error::Io(error)),
+        }
+    }
+}
+
 impl JournalError {
     fn damaged(what: &str) -> Self {
         Self::Unreadable(format!("{what} is damaged"))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grange_faults::point;
 use grange_protocol::file::{Blob, Output};
 use grange_protocol::{AgentId, TaskRef};
 use grange_scheduler::{Fact, Recorded, State};
@@ -88,6 +89,7 @@ impl<C: Connection> Writer<C> {
     ) -> Result<(), JournalError> {
         let connection = &mut self.connection;
         let first = self.seq + 1;
+        point("journal.begin")?;
         connection.fetch("begin", Vec::new()).await?;
         insert_facts(connection, rows).await?;
         for (seq, recorded) in (first..).zip(facts) {
@@ -98,7 +100,9 @@ impl<C: Connection> Writer<C> {
         for log in logs {
             insert_log(connection, log).await?;
         }
+        point("journal.commit")?;
         connection.fetch("commit", Vec::new()).await?;
+        point("journal.committed")?;
         Ok(())
     }
 
@@ -117,6 +121,7 @@ impl<C: Connection> Writer<C> {
 
     async fn write_snapshot(&mut self, values: Vec<Value>) -> Result<(), JournalError> {
         let connection = &mut self.connection;
+        point("journal.snapshot")?;
         connection.fetch("begin", Vec::new()).await?;
         let insert = "insert into snapshot (seq, at, state, hash) values ($1, $2, $3, $4) \
                       on conflict (seq) do update set \
@@ -130,6 +135,7 @@ impl<C: Connection> Writer<C> {
                          and (select count(*) from snapshot) > 1";
         connection.fetch(old_facts, Vec::new()).await?;
         connection.fetch("commit", Vec::new()).await?;
+        point("journal.snapshotted")?;
         Ok(())
     }
 }

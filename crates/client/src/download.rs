@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
+use grange_faults::point;
 use grange_protocol::file::{Blob, Output};
 use grange_transport::{exchange, file};
 use tokio::sync::mpsc;
@@ -84,7 +85,9 @@ impl Folder {
             let _ = self.dir.remove_file(&part);
         }
         written?;
-        self.dir.rename(&part, &self.dir, name)
+        point("download.rename")?;
+        self.dir.rename(&part, &self.dir, name)?;
+        point("download.named")
     }
 
     fn write_part(
@@ -98,6 +101,7 @@ impl Folder {
         let mut hasher = blake3::Hasher::new();
         while let Some(piece) = pieces.blocking_recv() {
             for bytes in piece {
+                point("download.write")?;
                 hasher.update(&bytes);
                 file.write_all(&bytes)?;
             }

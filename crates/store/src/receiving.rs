@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use grange_faults::point;
 use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
 
@@ -68,7 +69,8 @@ impl Receiving {
         if after > self.len {
             return Err(ReceiveError::Length { expected: self.len, got: after });
         }
-        if let Err(error) = self.file.write_all(bytes) {
+        let written = point("store.write").and_then(|()| self.file.write_all(bytes));
+        if let Err(error) = written {
             // What is there now is of no known length, and what has come of many files may be what
             // fills the disk.
             self.resumable = false;
@@ -106,9 +108,13 @@ impl Receiving {
         let target = self.store.path(hash);
         let shard = target.parent().map_or_else(|| target.clone(), PathBuf::from);
         self.file.set_permissions(Permissions::from_mode(0o444))?;
+        point("store.sync")?;
         self.file.sync_data()?;
+        point("store.rename")?;
         fs::rename(&self.path, &target)?;
-        self.store.dirsync.sync(&shard)
+        point("store.dirsync")?;
+        self.store.dirsync.sync(&shard)?;
+        point("store.named")
     }
 }
 
