@@ -22,6 +22,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::Config;
 use crate::journal::{Place, SQLITE_FILE};
+use crate::keeping;
 
 const JOURNAL: &str = SQLITE_FILE;
 const STORE: &str = "store";
@@ -56,6 +57,8 @@ pub(crate) async fn back_up(config: &Config, to: &Path) -> anyhow::Result<Report
     make(to)?;
     let arriving = to.join(ARRIVING);
     remove(&arriving)?;
+    // What the journal names as of its copy must still be there when the files are copied.
+    let _held_off = keeping::hold_off(state_dir)?;
     place.copy_to(&arriving).await.context("the journal cannot be copied")?;
     let copied = copy_files(state_dir, to).await?;
     File::open(&arriving)?.sync_all()?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use grange_daemon::settings;
@@ -45,6 +46,24 @@ pub struct Settings {
     /// How long a lost agent keeps its tasks, in seconds [default: 20]
     #[arg(long, env = "GRANGE_AGENT_GRACE_S", value_name = "SECONDS")]
     pub agent_grace_s: Option<u64>,
+    /// How long jobs stay after they have ended, with their files, if somebody has downloaded outputs
+    /// or there are none, in days such as 30 or 0.5 [default: 30]
+    #[arg(long, env = "GRANGE_KEEP_DAYS", value_name = "DAYS")]
+    pub keep_days: Option<f64>,
+    /// The same for jobs with outputs that nobody has downloaded [default: 180]
+    #[arg(long, env = "GRANGE_KEEP_UNFETCHED_DAYS", value_name = "DAYS")]
+    pub keep_unfetched_days: Option<f64>,
+    /// How long what Blender printed stays, in days [default: 30]
+    #[arg(long, env = "GRANGE_KEEP_LOGS_DAYS", value_name = "DAYS")]
+    pub keep_logs_days: Option<f64>,
+    /// How long files stay that no job has, in hours: uploads whose job is not submitted yet
+    /// [default: 24]
+    #[arg(long, env = "GRANGE_KEEP_UPLOADS_HOURS", value_name = "HOURS")]
+    pub keep_uploads_hours: Option<f64>,
+    /// How much disk assets and outputs may use, in GiB, before downloaded jobs go early
+    /// [default: 80 % of the disk]
+    #[arg(long, env = "GRANGE_STORE_GIB", value_name = "GIB")]
+    pub store_gib: Option<f64>,
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
@@ -61,7 +80,33 @@ pub struct Config {
     /// The address of a PostgreSQL database that has the journal, instead of the state directory.
     pub journal: Option<String>,
     pub timing: Timing,
+    pub keep: Keep,
     pub log: String,
+}
+
+/// How long what stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keep {
+    /// Jobs that have ended and whose outputs, if any, somebody has downloaded.
+    pub fetched: Duration,
+    /// Those with outputs that nobody has downloaded.
+    pub unfetched: Duration,
+    pub logs: Duration,
+    /// Files that no job has.
+    pub uploads: Duration,
+    /// Of all files. `None`: most of the disk.
+    pub bytes: Option<u64>,
+}
+
+impl Keep {
+    /// Nothing is collected: the farm does not live for long.
+    pub const ALL: Self = Self {
+        fetched: Duration::MAX,
+        unfetched: Duration::MAX,
+        logs: Duration::MAX,
+        uploads: Duration::MAX,
+        bytes: Some(u64::MAX),
+    };
 }
 
 /// Where the HTTP API is.
@@ -92,6 +137,13 @@ impl Settings {
                 agent_grace_ms: merged.agent_grace_s.map_or(20_000, |seconds| seconds * 1000),
                 ..defaults
             },
+            keep: Keep {
+                fetched: days("keep_days", merged.keep_days, 30.0)?,
+                unfetched: days("keep_unfetched_days", merged.keep_unfetched_days, 180.0)?,
+                logs: days("keep_logs_days", merged.keep_logs_days, 30.0)?,
+                uploads: uploads(merged.keep_uploads_hours)?,
+                bytes: merged.store_gib.map(store_bytes).transpose()?,
+            },
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
     }
@@ -108,6 +160,24 @@ impl Config {
         );
         Ok(Place::new(&self.state_dir, self.journal.as_deref())?)
     }
+}
+
+fn days(name: &str, setting: Option<f64>, default: f64) -> anyhow::Result<Duration> {
+    Duration::try_from_secs_f64(setting.unwrap_or(default) * 86_400.0)
+        .ok()
+        .with_context(|| format!("`{name}` is no length of time: give 0 or more"))
+}
+
+/// Not less than an hour: between the last look at the journal and the removal of a file, jobs go on.
+fn uploads(hours: Option<f64>) -> anyhow::Result<Duration> {
+    let hours = hours.unwrap_or(24.0);
+    anyhow::ensure!(hours >= 1.0, "`keep_uploads_hours` is {hours}: give 1 or more");
+    days("keep_uploads_hours", Some(hours / 24.0), 1.0)
+}
+
+fn store_bytes(gib: f64) -> anyhow::Result<u64> {
+    anyhow::ensure!(gib > 0.0, "`store_gib` is {gib}: give more than 0");
+    Ok((gib * (1_u64 << 30) as f64) as u64)
 }
 
 fn http_listen(setting: Option<&str>) -> anyhow::Result<HttpListen> {

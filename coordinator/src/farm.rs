@@ -101,6 +101,8 @@ pub(crate) struct Farm {
     pub(crate) storage: Storage,
     logs: Vec<AttemptLog>,
     looks: Vec<Look>,
+    /// Logs of attempts from before are to be forgotten.
+    old_logs: Option<Millis>,
     asking: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     last_request: u64,
     dirty: Dirty,
@@ -195,6 +197,7 @@ impl Farm {
             storage,
             logs: Vec::new(),
             looks: Vec::new(),
+            old_logs: None,
             asking: BTreeMap::new(),
             last_request: 0,
             dirty: Dirty::default(),
@@ -235,11 +238,21 @@ impl Farm {
             for look in std::mem::take(&mut self.looks) {
                 look(&mut self);
             }
+            if let Some(before) = self.old_logs.take()
+                && let Err(error) = self.journal.forget_logs(before).await
+            {
+                tracing::warn!("old logs stay for now: {error}");
+            }
         }
         self.snapshot().await;
         if let Some(reply) = stop {
             let _ = reply.send(());
         }
+    }
+
+    /// After this turn of the loop.
+    pub(crate) fn forget_logs(&mut self, before: Millis) {
+        self.old_logs = Some(before);
     }
 
     pub(crate) fn now(&self) -> Millis {
@@ -409,7 +422,7 @@ impl Farm {
                         rate.add(recorded.at, frames);
                     }
                 }
-                Fact::JobRetried(job) => drop(self.rates.remove(job)),
+                Fact::JobRetried(job) | Fact::JobCollected(job) => drop(self.rates.remove(job)),
                 _ => {}
             }
         }

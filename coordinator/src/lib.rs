@@ -21,6 +21,7 @@ pub mod daemon;
 mod farm;
 mod http;
 mod journal;
+mod keeping;
 mod links;
 mod rate;
 mod server;
@@ -29,5 +30,5 @@ mod storage;
 mod views;
 mod watching;
 
-pub use config::{Config, HttpListen, Settings};
+pub use config::{Config, HttpListen, Keep, Settings};
 pub use server::Server;

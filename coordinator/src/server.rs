@@ -23,6 +23,7 @@ use crate::connection::{self, Shared};
 use crate::farm::{Farm, FarmHandle};
 use crate::http::{Serving, Web};
 use crate::journal::Place;
+use crate::keeping::{self, Keeping};
 use crate::links::Links;
 use crate::sessions::Sessions;
 use crate::storage::Storage;
@@ -46,7 +47,7 @@ impl Server {
     /// Opens the state directory, replays the journal, listens. On the first start it makes the
     /// farm's CA, and an admin identity for this host in `STATE/admin`.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let state_dir = &config.state_dir;
+        let state_dir = config.state_dir.as_path();
         DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(|| {
             format!("the state directory {} cannot be made", state_dir.display())
         })?;
@@ -86,10 +87,12 @@ impl Server {
             addresses,
             http_addresses,
             sessions: sessions.clone(),
+            keeping: Arc::new(Keeping::new(config.keep)),
             links: Links::default(),
             transfers: Semaphore::new(TRANSFERS),
         });
         sessions.keep(farm.clone());
+        keeping::keep(shared.clone(), place, state_dir);
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(accept(shared, listener.clone()));
         Ok(Self { farm, listener, web, local_addr, admin, accepting, _lock: lock })

@@ -10,7 +10,7 @@ use grange_protocol::{JobId, Refusal};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::connection::{Shared, stopping, unknown_job};
+use crate::connection::{Shared, no_job, stopping};
 use crate::farm::Farm;
 
 type Events = broadcast::Receiver<Arc<WatchEvent>>;
@@ -45,7 +45,7 @@ impl Watch {
         if let WatchRequest::Job { job, outputs_after } = request {
             let known = shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job));
             if !known.await.map_err(|_| stopping())? {
-                return Err(unknown_job(job));
+                return Err(no_job(shared, job).await);
             }
             cursor = outputs_after;
         }

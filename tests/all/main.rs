@@ -15,6 +15,7 @@ mod graph;
 mod hostile;
 mod http;
 mod journal;
+mod keeping;
 mod kills;
 mod mistakes;
 mod multi_host;

@@ -18,7 +18,7 @@ use grange_scheduler::{Answer, Event, Once, TokenHash};
 use grange_store::Store;
 use tokio::task::spawn_blocking;
 
-use super::{Shared, forbidden, stopping, unknown_job};
+use super::{Shared, forbidden, no_job, stopping};
 
 /// A token of the HTTP API lives at least and at most so long, in seconds.
 const API_TOKEN_TTL_S: std::ops::RangeInclusive<u32> = 10..=3_653 * 24 * 3600;
@@ -136,8 +136,10 @@ pub(crate) async fn submit(
 fn check_files(store: &Store, spec: &JobSpec) -> Result<(), Refusal> {
     let Some(hash) = spec.manifest else { return Ok(()) };
     let missing = |what: &str| Refusal::new(RefusalCode::MissingBlobs, what);
+    // All that the job needs counts as used now, so none of it is collected before the job is there.
     let bytes = store
-        .read_small(hash, MANIFEST_MAX)
+        .touch(hash)
+        .and_then(|()| store.read_small(hash, MANIFEST_MAX))
         .map_err(|_| missing("the farm does not have the job's manifest: send it first"))?;
     let manifest: Manifest = codec::decode(&bytes).map_err(|error| {
         Refusal::new(RefusalCode::Invalid, format!("the manifest is bad: {error}"))
@@ -151,7 +153,7 @@ fn check_files(store: &Store, spec: &JobSpec) -> Result<(), Refusal> {
         }
     }
     let lacking =
-        manifest.entries().iter().find(|entry| store.len_of(entry.blob) != Some(entry.len));
+        manifest.entries().iter().find(|entry| store.claim_len(entry.blob) != Some(entry.len));
     match lacking {
         Some(entry) => {
             Err(missing(&format!("the farm does not have {}: send it first", entry.path)))
@@ -164,7 +166,7 @@ async fn job_detail(shared: &Shared, job: JobId) -> Option<Response> {
     let detail = shared.farm.look(move |farm| farm.job_detail(job)).await.ok()?;
     Some(match detail {
         Some(detail) => Response::Job(Box::new(detail)),
-        None => unknown_job_response(job),
+        None => no_job_response(shared, job).await,
     })
 }
 
@@ -287,7 +289,7 @@ async fn unknown(shared: &Shared, job: JobId) -> Option<Response> {
     let known = shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job)).await;
     match known {
         Ok(true) => None,
-        Ok(false) => Some(unknown_job_response(job)),
+        Ok(false) => Some(no_job_response(shared, job).await),
         Err(_) => Some(Response::Refused(stopping())),
     }
 }
@@ -299,8 +301,8 @@ fn done(answer: Answer) -> Response {
     }
 }
 
-fn unknown_job_response(job: JobId) -> Response {
-    Response::Refused(unknown_job(job))
+async fn no_job_response(shared: &Shared, job: JobId) -> Response {
+    Response::Refused(no_job(shared, job).await)
 }
 
 fn invalid(message: &str) -> Response {

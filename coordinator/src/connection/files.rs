@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use grange_protocol::client::Role;
 use grange_protocol::file::{
     Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
 };
@@ -64,6 +65,7 @@ pub(super) async fn put_output(
 
 pub(super) async fn get_blob(
     shared: &Arc<Shared>,
+    role: Role,
     get: GetBlob,
     send: SendStream,
 ) -> Result<(), StreamError> {
@@ -74,6 +76,9 @@ pub(super) async fn get_blob(
             Refusal::new(RefusalCode::NotFound, format!("the farm has no file {}", get.hash));
         return sender.send(&GetReply::Refused(refusal)).await;
     };
+    if role != Role::Agent {
+        shared.keeping.note_fetched(get.hash);
+    }
     sender.send(&GetReply::Sending { len }).await?;
     let mut send = sender.into_inner();
     let store = shared.store.clone();
@@ -108,7 +113,7 @@ async fn receive(
         sender.send(&PutReply::Refused(refusal)).await?;
         return Ok(Received::Refused);
     }
-    if shared.store.len_of(blob.hash) == Some(blob.len) {
+    if shared.store.claim_len(blob.hash) == Some(blob.len) {
         if eager {
             // The bytes are on their way already, and not wanted.
             let _ = stream.stop(grange_transport::close_code::DONE);

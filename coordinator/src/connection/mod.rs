@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::farm::FarmHandle;
 use crate::journal::Archive;
+use crate::keeping::Keeping;
 use crate::links::Links;
 use crate::sessions::{self, Sessions};
 use crate::storage::Storage;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// What connect strings say; `None` where there is no HTTP API.
     pub(crate) http_addresses: Option<Vec<String>>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) keeping: Arc<Keeping>,
     /// Links to the dashboard that nobody has followed yet.
     pub(crate) links: Links,
     /// Transfers at once; more wait.
@@ -151,7 +153,7 @@ async fn serve_stream(
         (Open::Session(open), Role::Agent) => {
             sessions::link::serve(shared, peer.id, open, send, recv.retype()).await
         }
-        (Open::GetBlob(get), _) => files::get_blob(shared, get, send).await,
+        (Open::GetBlob(get), role) => files::get_blob(shared, role, get, send).await,
         (Open::PutBlob(put), Role::Admin | Role::Submitter) => {
             files::put_blob(shared, put, send, recv).await
         }
@@ -196,11 +198,10 @@ pub(crate) fn forbidden(role: Role) -> Refusal {
     )
 }
 
-pub(crate) fn unknown_job(job: JobId) -> Refusal {
-    Refusal::new(
-        RefusalCode::NotFound,
-        format!("there is no job {job}: `grange jobs` lists the jobs of this farm"),
-    )
+/// Why there is no such job: there never was, or it was collected.
+pub(crate) async fn no_job(shared: &Shared, job: JobId) -> Refusal {
+    let why = shared.farm.look(move |farm| farm.core.no_job(job)).await;
+    why.unwrap_or_else(|_| stopping())
 }
 
 pub(crate) fn stopping() -> Refusal {

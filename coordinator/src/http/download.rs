@@ -81,6 +81,7 @@ pub(super) async fn send(
     let Ok(file) = opened.and_then(|opened| opened) else {
         return Err(Problem::busy("the file cannot be read now: try again in a moment"));
     };
+    api.shared.keeping.note_fetched(hash);
     let mut response = (status, common, pieces(file, first, end, permit)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -13,7 +13,7 @@ use super::gate::Caller;
 use super::openapi::Problems;
 use super::page::{self, Page, Part};
 use super::{Api, Problem};
-use crate::connection::{calls, unknown_job};
+use crate::connection::{calls, no_job};
 
 /// The jobs, the latest first
 #[utoipa::path(
@@ -106,6 +106,32 @@ pub(super) async fn retry(
     act(&api, &caller, JobId(id), JobAction::Retry).await
 }
 
+/// Keep a job and its files, however old they get
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/keep", tag = "jobs", params(("id" = u32, Path, example = 1)),
+    responses((status = 200, body = JobView), Problems),
+)]
+pub(super) async fn keep(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<u32>,
+) -> Result<Json<JobView>, Problem> {
+    act(&api, &caller, JobId(id), JobAction::Keep).await
+}
+
+/// Let a job that was kept be collected like all others
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{id}/release", tag = "jobs", params(("id" = u32, Path, example = 1)),
+    responses((status = 200, body = JobView), Problems),
+)]
+pub(super) async fn release(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<u32>,
+) -> Result<Json<JobView>, Problem> {
+    act(&api, &caller, JobId(id), JobAction::Release).await
+}
+
 /// How urgent a job is from now on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -147,7 +173,7 @@ pub(super) async fn tasks(
         }
     };
     let look = api.shared.farm.look(move |farm| farm.task_page(job, from, limit + 1));
-    let mut items = look.await?.ok_or_else(|| unknown_job(job))?;
+    let Some(mut items) = look.await? else { return Err(no_job(&api.shared, job).await.into()) };
     let next = items.get(limit).map(|task| format!("{}.{}", task.step.0, task.task.0));
     items.truncate(limit);
     Ok(Json(Page { items, next }))
@@ -213,5 +239,8 @@ async fn act(
 
 pub(super) async fn view(api: &Api, job: JobId) -> Result<JobView, Problem> {
     let view = api.shared.farm.look(move |farm| farm.job_view(job)).await?;
-    view.ok_or_else(|| unknown_job(job).into())
+    match view {
+        Some(view) => Ok(view),
+        None => Err(no_job(&api.shared, job).await.into()),
+    }
 }

@@ -20,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::openapi::Problems;
 use super::{Api, Problem};
 use crate::farm::Farm;
+use crate::keeping::Kept;
 use crate::sessions::SessionView;
 
 /// OpenMetrics, which Prometheus asks for first.
@@ -46,7 +47,7 @@ pub(super) async fn metrics(
         api.shared.sessions.all().iter().map(|session| session.view()).collect();
     let seen = api.shared.farm.look(Seen::of).await?;
     let mut text = String::new();
-    let written = encode(&mut text, &seen.registry(&sessions));
+    let written = encode(&mut text, &seen.registry(&sessions, api.shared.keeping.kept()));
     written.map_err(|fmt::Error| Problem::unexpected())?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
@@ -70,7 +71,7 @@ impl Seen {
         }
     }
 
-    fn registry(&self, sessions: &[SessionView]) -> Registry {
+    fn registry(&self, sessions: &[SessionView], kept: Kept) -> Registry {
         let mut book = Book(Registry::with_prefix("grange"));
         book.of_farm(&self.farm);
         book.of_jobs(&self.jobs);
@@ -80,6 +81,7 @@ impl Seen {
         book.count("agents", "Agents", self.agents.iter().map(|one| one.state.to_string()));
         book.of_hosts(&self.agents);
         book.of_devices(&self.agents);
+        book.of_files(kept);
         book.0
     }
 }
@@ -117,6 +119,17 @@ impl Book {
         for state in states {
             values.get_or_create(&vec![("state", state)]).inc();
         }
+    }
+
+    fn of_files(&mut self, kept: Kept) {
+        let help = "Assets and outputs, as of the latest collection";
+        let stored = self.family("stored", help, Some(Unit::Bytes));
+        stored.get_or_create(&Labels::new()).set(kept.stored_bytes as f64);
+        let help = "Jobs that were collected since the start";
+        self.risen("collected_jobs", help, None, kept.collected_jobs);
+        let help = "Files that were collected since the start";
+        self.risen("collected_files", help, None, kept.collected_files);
+        self.risen("collected", help, Some(Unit::Bytes), kept.collected_bytes);
     }
 
     fn of_farm(&mut self, farm: &FarmView) {

@@ -126,6 +126,8 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::keep))
+        .routes(routes!(jobs::release))
         .routes(routes!(jobs::prioritise))
         .routes(routes!(jobs::tasks))
         .routes(routes!(jobs::logs))

@@ -16,6 +16,7 @@ use super::gate::Caller;
 use super::openapi::Problems;
 use super::page::{self, LIMIT_MAX, Page};
 use super::{Api, Problem};
+use crate::connection::no_job;
 
 /// Which outputs.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -97,6 +98,10 @@ pub(super) async fn get(
     let name: OutputName = name.parse().map_err(|_| unknown())?;
     let kind = download::media_type(name.file_name());
     let output = api.shared.archive.output(job, name).await.map_err(|error| error.refusal())?;
-    let blob = output.ok_or_else(unknown)?.output.blob;
+    let Some(output) = output else {
+        let known = api.shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job));
+        return Err(if known.await? { unknown() } else { no_job(&api.shared, job).await.into() });
+    };
+    let blob = output.output.blob;
     download::send(&api, blob.hash, &headers, kind, Lifetime::Checked).await
 }

@@ -95,6 +95,7 @@ impl From<Refusal> for Problem {
             RefusalCode::NoAgentFits => (StatusCode::UNPROCESSABLE_ENTITY, "no_agent_fits"),
             RefusalCode::MissingBlobs => (StatusCode::UNPROCESSABLE_ENTITY, "missing_blobs"),
             RefusalCode::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused"),
+            RefusalCode::Gone => (StatusCode::GONE, "gone"),
             RefusalCode::NotNow => return Self::busy(&message),
         };
         Self::new(status, kind, message)

@@ -54,6 +54,14 @@ impl<R: Readers> Archive for Questions<R> {
         })
     }
 
+    fn jobs_with(&self, hash: BlobHash) -> Answer<'_, Vec<JobId>> {
+        Box::pin(async move {
+            let find = "select distinct job from outputs where hash = $1";
+            let rows = self.0.fetch(find, vec![hash.as_bytes().as_slice().into()]).await?;
+            rows.iter().map(|row| Ok(JobId(row.int(0)? as u32))).collect()
+        })
+    }
+
     fn logs(&self, query: LogsQuery) -> Answer<'_, Page<LogRow>> {
         /// Texts are large: fewer to a page.
         const ROWS: usize = 50;

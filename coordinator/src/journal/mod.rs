@@ -29,7 +29,9 @@ use grange_protocol::client::{LogsQuery, OutputsQuery, Page};
 use grange_protocol::codec;
 use grange_protocol::file::Blob;
 use grange_protocol::view::OutputView;
-use grange_protocol::{AgentId, JobId, Millis, OutputName, Refusal, RefusalCode, TaskRef};
+use grange_protocol::{
+    AgentId, BlobHash, JobId, Millis, OutputName, Refusal, RefusalCode, TaskRef,
+};
 use grange_scheduler::{Recorded, State};
 
 pub(crate) use replay::Looked;
@@ -177,6 +179,9 @@ pub(crate) trait Journal: Send {
     /// Keeps the state as of the facts appended so far, and forgets facts that two snapshots cover.
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()>;
 
+    /// Forgets logs of attempts from before, of all jobs; not all at once if there are many.
+    fn forget_logs(&mut self, before: Millis) -> Answer<'_, ()>;
+
     /// A handle for questions, which never hold up the writer.
     fn archive(&self) -> Arc<dyn Archive>;
 
@@ -189,6 +194,8 @@ pub(crate) trait Archive: Send + Sync {
     fn outputs(&self, query: OutputsQuery) -> Answer<'_, Page<OutputView>>;
     /// A job's output by its name.
     fn output(&self, job: JobId, name: OutputName) -> Answer<'_, Option<OutputView>>;
+    /// The jobs that have committed a file.
+    fn jobs_with(&self, hash: BlobHash) -> Answer<'_, Vec<JobId>>;
     fn logs(&self, query: LogsQuery) -> Answer<'_, Page<LogRow>>;
 }
 

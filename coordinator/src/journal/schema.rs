@@ -10,7 +10,7 @@ use super::database::{Connection, Dialect, Value};
 use super::{JournalError, pack, unpack};
 
 /// What brings the tables from one version to the next, beginning with none at all. Append-only.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 create table if not exists meta (key text primary key, value {int} not null){strict};
 create table if not exists journal (seq {int} primary key, at {int} not null, fact {bytes} not null){strict};
@@ -30,6 +30,10 @@ create index if not exists logs_of_task on logs (job, step, task, cursor);
 ",
     // The state's hash, of its bytes before they are packed.
     "alter table snapshot add column hash {bytes};",
+    // Which jobs a downloaded file is of; which logs are old.
+    "create index if not exists outputs_of_file on outputs (hash);
+create index if not exists logs_by_age on logs (at);
+",
 ];
 const SCHEMA: i64 = STEPS.len() as i64;
 

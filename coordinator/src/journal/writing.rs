@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use grange_faults::point;
 use grange_protocol::file::{Blob, Output};
-use grange_protocol::{AgentId, TaskRef};
+use grange_protocol::{AgentId, Millis, TaskRef};
 use grange_scheduler::{Fact, Recorded, State};
 
 use super::archive::{Questions, blob, role_number};
@@ -15,6 +15,8 @@ use super::{Answer, Archive, AttemptLog, Journal, JournalError, encode, pack};
 
 /// Facts that one statement inserts.
 const ROWS_PER_INSERT: usize = 32;
+/// So many that the loop does not wait long; more go the next time.
+const LOGS_FORGOTTEN_AT_ONCE: i64 = 5_000;
 const INSERT_FACT: &str = "insert into journal (seq, at, fact) values ($1, $2, $3)";
 /// The same for [`ROWS_PER_INSERT`] facts.
 const INSERT_FACTS: &str = "insert into journal (seq, at, fact) values \
@@ -96,6 +98,13 @@ impl<C: Connection> Writer<C> {
             if let Fact::OutputStored { task, output } = &recorded.fact {
                 insert_output(connection, seq, *task, output).await?;
             }
+            if let Fact::JobCollected(job) = &recorded.fact {
+                for delete in
+                    ["delete from outputs where job = $1", "delete from logs where job = $1"]
+                {
+                    connection.fetch(delete, vec![i64::from(job.0).into()]).await?;
+                }
+            }
         }
         for log in logs {
             insert_log(connection, log).await?;
@@ -103,6 +112,17 @@ impl<C: Connection> Writer<C> {
         point("journal.commit")?;
         connection.fetch("commit", Vec::new()).await?;
         point("journal.committed")?;
+        Ok(())
+    }
+
+    async fn forget_logs(&mut self, before: Millis) -> Result<(), JournalError> {
+        if self.is_in_doubt {
+            return Ok(());
+        }
+        let old = "delete from logs where cursor in \
+                   (select cursor from logs where at < $1 order by at limit $2)";
+        let values = vec![(before.0 as i64).into(), LOGS_FORGOTTEN_AT_ONCE.into()];
+        self.connection.fetch(old, values).await?;
         Ok(())
     }
 
@@ -147,6 +167,10 @@ impl<C: Connection> Journal for Writer<C> {
 
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()> {
         Box::pin(self.snapshot(state))
+    }
+
+    fn forget_logs(&mut self, before: Millis) -> Answer<'_, ()> {
+        Box::pin(self.forget_logs(before))
     }
 
     fn archive(&self) -> Arc<dyn Archive> {

@@ -59,6 +59,10 @@ pub(crate) enum Command {
     Resume(JobArgs),
     /// Try a job's failed, canceled and blocked tasks again
     Retry(JobArgs),
+    /// Keep jobs and their files, however old they get
+    Keep(JobArgs),
+    /// Let jobs that were kept be collected like all others
+    Release(JobArgs),
     /// Set a job's priority, 0 (last) to 100 (first)
     Priority(SetPriority),
     /// List the farm's render hosts and their devices

@@ -7,7 +7,7 @@ use anyhow::Context;
 use grange_agent::Agent;
 use grange_agent::config::{Config as AgentConfig, Extensions, FRAMES_PER_INSTANCE};
 use grange_client::Farm;
-use grange_coordinator::{Config as CoordinatorConfig, HttpListen, Server};
+use grange_coordinator::{Config as CoordinatorConfig, HttpListen, Keep, Server};
 use grange_protocol::client::Role;
 use grange_protocol::job::Engine;
 use grange_protocol::join::JoinString;
@@ -48,6 +48,7 @@ impl LocalFarm {
             state_dir: home.path().join("coordinator"),
             journal: None,
             timing: Timing::default(),
+            keep: Keep::ALL,
             log: String::new(),
         })
         .await?;

@@ -91,6 +91,10 @@ pub enum JobAction {
     /// Failed tasks (and those canceled with a failed or canceled job) are tried anew.
     Retry,
     SetPriority(Priority),
+    /// The job and its files stay, however old they get and however full the disk is.
+    Keep,
+    /// The job is collected like all others again.
+    Release,
 }
 
 /// A job's committed outputs, in the order of their commit.

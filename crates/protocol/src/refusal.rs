@@ -34,6 +34,8 @@ pub enum RefusalCode {
     MissingBlobs,
     /// The key of this request came with another request before.
     KeyReused,
+    /// The job was there, and was collected after the farm had kept it for long enough.
+    Gone,
 }
 
 impl Refusal {

@@ -336,6 +336,8 @@ fn what_clients_ask() {
         JobAction::Resume,
         JobAction::Retry,
         JobAction::SetPriority(text("80")),
+        JobAction::Keep,
+        JobAction::Release,
     ] {
         call(&format!("{action:?}"), Request::Act { job: JobId(7), action });
     }

@@ -143,6 +143,14 @@ impl Core {
             Event::Enrol { request, token, identity, name } => {
                 self.enrol(request, token, identity, name);
             }
+            Event::Fetched { request, jobs } => {
+                self.fetched(&jobs);
+                self.answer(request, Answer::Done);
+            }
+            Event::Collect { request, jobs } => {
+                self.collect(&jobs);
+                self.answer(request, Answer::Done);
+            }
             Event::AgentJoined { agent, hello } => self.agent_joined(agent, *hello),
             Event::AgentGone { agent } => self.agent_gone(agent),
             Event::AgentDraining { agent } => self.agent_draining(agent),
@@ -378,7 +386,7 @@ impl Core {
 
     fn try_act(&mut self, id: JobId, action: JobAction) -> Result<(), Refusal> {
         let Some(job) = self.state.jobs.get(&id) else {
-            return Err(unknown_job(id));
+            return Err(self.no_job(id));
         };
         let ended = match &job.phase {
             Phase::Completed { .. } => Some("completed"),
@@ -388,6 +396,14 @@ impl Core {
         };
         match (action, ended) {
             (JobAction::Retry, _) => return self.retry(id),
+            (JobAction::Keep, _) => {
+                self.keep(id, true);
+                return Ok(());
+            }
+            (JobAction::Release, _) => {
+                self.keep(id, false);
+                return Ok(());
+            }
             (_, Some(ended)) => {
                 let message = format!(
                     "job {id} has {ended} already; `grange retry {id}` renders what is missing"
@@ -422,7 +438,7 @@ impl Core {
 
     fn retry(&mut self, id: JobId) -> Result<(), Refusal> {
         let Some(job) = self.state.jobs.get(&id) else {
-            return Err(unknown_job(id));
+            return Err(self.no_job(id));
         };
         let stopped = matches!(job.phase, Phase::Failed { .. } | Phase::Canceled { .. });
         let left_out =
@@ -486,9 +502,4 @@ impl Core {
     pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
         self.state.jobs.get(&id)
     }
-}
-
-fn unknown_job(id: JobId) -> Refusal {
-    let message = format!("there is no job {id}: `grange jobs` lists the jobs of this farm");
-    Refusal::new(RefusalCode::NotFound, message)
 }

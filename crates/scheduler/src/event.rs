@@ -104,4 +104,14 @@ pub enum Event {
         task: TaskRef,
         output: Output,
     },
+    /// People downloaded outputs of these jobs.
+    Fetched {
+        request: RequestId,
+        jobs: Vec<JobId>,
+    },
+    /// The shell found these jobs to be old enough to go.
+    Collect {
+        request: RequestId,
+        jobs: Vec<JobId>,
+    },
 }

@@ -113,4 +113,13 @@ pub enum Fact {
         task: TaskRef,
         lease: LeaseId,
     },
+    /// Somebody downloaded outputs of the job for the first time.
+    JobFetched(JobId),
+    /// Whether the job stays whatever its age.
+    JobKept {
+        job: JobId,
+        kept: bool,
+    },
+    /// The job is forgotten. Its files go after this, so that no job ever misses one.
+    JobCollected(JobId),
 }

@@ -23,19 +23,56 @@ use crate::token::{ApiToken, Identity, Token, TokenHash};
 /// | --- | --- |
 /// | 2 | tasks carry what they are expected to need |
 /// | 3 | leases of failed attempts are remembered |
-pub const FORMAT: u32 = 3;
+/// | 4 | jobs are collected, unless they are kept |
+pub const FORMAT: u32 = 4;
 /// The first that this program can read.
 pub const FORMAT_OLDEST: u32 = 2;
 
 /// A state from its bytes in a format from [`FORMAT_OLDEST`] to [`FORMAT`].
 pub fn read_state(format: u32, bytes: &[u8]) -> Result<State, CodecError> {
-    if format == 2 { Ok(codec::decode::<State2>(bytes)?.into()) } else { codec::decode(bytes) }
+    match format {
+        2 => Ok(codec::decode::<State2>(bytes)?.into()),
+        3 => Ok(codec::decode::<State3>(bytes)?.into()),
+        _ => codec::decode(bytes),
+    }
 }
 
 impl State {
     /// Equal states of one format have equal hashes.
     pub fn hash(&self) -> Result<BlobHash, CodecError> {
         Ok(BlobHash::of(&codec::encode(self)?))
+    }
+}
+
+/// The state in format 3: every job stayed for ever.
+#[derive(Deserialize)]
+struct State3 {
+    epoch: Epoch,
+    at: Millis,
+    jobs: BTreeMap<JobId, Job>,
+    identities: BTreeMap<AgentId, Identity>,
+    footprints: Footprints,
+    tokens: BTreeMap<TokenHash, Token>,
+    last_job: u32,
+    api_tokens: BTreeMap<TokenHash, ApiToken>,
+    keyed: BTreeMap<BlobHash, Keyed>,
+}
+
+impl From<State3> for State {
+    fn from(old: State3) -> Self {
+        Self {
+            epoch: old.epoch,
+            at: old.at,
+            jobs: old.jobs,
+            identities: old.identities,
+            footprints: old.footprints,
+            tokens: old.tokens,
+            last_job: old.last_job,
+            api_tokens: old.api_tokens,
+            keyed: old.keyed,
+            fetched: BTreeSet::new(),
+            kept: BTreeSet::new(),
+        }
     }
 }
 
@@ -84,6 +121,8 @@ impl From<State2> for State {
             last_job: old.last_job,
             api_tokens: old.api_tokens,
             keyed: old.keyed,
+            fetched: BTreeSet::new(),
+            kept: BTreeSet::new(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod footprint;
 mod format;
 mod invariants;
 mod job;
+mod keeping;
 mod learning;
 mod lease;
 mod live;
@@ -50,6 +51,7 @@ pub use footprint::{
 };
 pub use format::{FORMAT, FORMAT_OLDEST, read_state};
 pub use job::{AttemptFailure, Cost, Job, Phase, Step};
+pub use keeping::{Ended, ROOM_AFTER_MS, Rules, due};
 pub use lease::{Hold, Lease, Leases};
 pub use state::{Inconsistent, State};
 pub use tasks::{Mark, TaskTable};

@@ -1,6 +1,6 @@
 //! All that is remembered: a fold over facts, and nothing but facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use grange_protocol::agent::FailureKind;
 use grange_protocol::{AgentId, BlobHash, Epoch, JobId, Millis, StepIndex, TaskRef};
@@ -30,6 +30,10 @@ pub struct State {
     pub api_tokens: BTreeMap<TokenHash, ApiToken>,
     /// By the hash of who submitted and the key that came with it.
     pub(crate) keyed: BTreeMap<BlobHash, Keyed>,
+    /// Jobs that somebody downloaded outputs of.
+    pub(crate) fetched: BTreeSet<JobId>,
+    /// Jobs that stay whatever their age.
+    pub(crate) kept: BTreeSet<JobId>,
 }
 
 /// What a key stands for.
@@ -48,6 +52,11 @@ pub struct Inconsistent(String);
 impl State {
     pub fn next_job(&self) -> JobId {
         JobId(self.last_job + 1)
+    }
+
+    /// Whether there was such a job, and it was collected. Ids are never given again.
+    pub fn is_collected(&self, job: JobId) -> bool {
+        (1..=self.last_job).contains(&job.0) && !self.jobs.contains_key(&job)
     }
 
     /// The only thing that changes durable state.
@@ -125,6 +134,26 @@ impl State {
             }
             Fact::LeaseSpent { task, lease } => {
                 self.job(task.job)?.spent.insert(*lease);
+            }
+            Fact::JobFetched(job) => {
+                self.job(*job)?;
+                self.fetched.insert(*job);
+            }
+            Fact::JobKept { job, kept } => {
+                self.job(*job)?;
+                if *kept {
+                    self.kept.insert(*job);
+                } else {
+                    self.kept.remove(job);
+                }
+            }
+            Fact::JobCollected(job) => {
+                if !self.job(*job)?.phase.is_final() {
+                    return Err(Inconsistent(format!("job {job} was collected before it ended")));
+                }
+                self.jobs.remove(job);
+                self.fetched.remove(job);
+                self.kept.remove(job);
             }
             Fact::Enrolled { token, identity, name, role } => {
                 self.tokens.remove(token);

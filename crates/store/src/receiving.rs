@@ -98,7 +98,7 @@ impl Receiving {
                 self.resumable = false;
                 return Err(ReceiveError::Hash);
             }
-            None if self.store.len_of(hash) == Some(self.len) => return Ok(()),
+            None if self.store.claim_len(hash) == Some(self.len) => return Ok(()),
             _ => {}
         }
         self.settle(hash).map_err(ReceiveError::of)

@@ -77,6 +77,10 @@ impl Store {
         Ok(Self { root: root.into(), dirsync, state: Mutex::default() })
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the file with this hash is, if it is there. Nobody may write to it.
     pub fn path(&self, hash: BlobHash) -> PathBuf {
         let hex = hash.to_hex();
@@ -92,10 +96,10 @@ impl Store {
         self.len_of(hash).is_some()
     }
 
-    /// Those of the files that the store lacks, each once.
+    /// Those of the files that the store lacks, each once. The others count as used now.
     pub fn missing(&self, hashes: impl IntoIterator<Item = BlobHash>) -> Vec<BlobHash> {
         let unique: BTreeSet<BlobHash> = hashes.into_iter().collect();
-        unique.into_iter().filter(|hash| !self.contains(*hash)).collect()
+        unique.into_iter().filter(|hash| self.claim_len(*hash).is_none()).collect()
     }
 
     /// Opens a file for reading.
@@ -135,7 +139,7 @@ impl Store {
 
     /// Keeps bytes that should have this hash and length.
     pub fn put_known(self: &Arc<Self>, blob: Blob, bytes: &[u8]) -> Result<(), ReceiveError> {
-        if self.len_of(blob.hash) == Some(blob.len) {
+        if self.claim_len(blob.hash) == Some(blob.len) {
             return Ok(());
         }
         let mut receiving = Receiving::begin_anew(self.clone(), blob)?;
@@ -169,15 +173,40 @@ impl Store {
             if total <= keep_bytes || young {
                 break;
             }
-            if wanted(hash) || self.lock().pins.contains_key(&hash) {
+            if wanted(hash) || !self.remove_unused(hash, used)? {
                 continue;
             }
-            fs::remove_file(self.path(hash))?;
             total -= len;
             collected.files += 1;
             collected.bytes += len;
         }
         Ok(collected)
+    }
+
+    /// Removes a file unless it is pinned or was used since. Whoever touches it meanwhile is told the
+    /// truth about whether it is there.
+    fn remove_unused(&self, hash: BlobHash, since: SystemTime) -> io::Result<bool> {
+        let state = self.lock();
+        let path = self.path(hash);
+        if state.pins.contains_key(&hash) || fs::metadata(&path)?.modified()? != since {
+            return Ok(false);
+        }
+        fs::remove_file(path)?;
+        Ok(true)
+    }
+
+    /// The file's length if it is there, which then counts as used now: whoever was told so has
+    /// `min_age` of [`Store::collect`] to make use of it.
+    pub fn claim_len(&self, hash: BlobHash) -> Option<u64> {
+        let _state = self.lock();
+        let file = File::open(self.path(hash)).ok()?;
+        file.set_modified(SystemTime::now()).ok()?;
+        file.metadata().ok().map(|metadata| metadata.len())
+    }
+
+    /// Bytes of all files.
+    pub fn stored(&self) -> io::Result<u64> {
+        Ok(self.files()?.iter().map(|(_, len, _)| len).sum())
     }
 
     /// Gives another store what it lacks of this one's files, and goes on where an earlier copy broke

@@ -147,7 +147,11 @@ impl Farm {
     }
 
     pub(crate) fn start_coordinator(&mut self) {
-        self.spawn_coordinator();
+        self.start_coordinator_with(&[]);
+    }
+
+    pub(crate) fn start_coordinator_with(&mut self, settings: &[&str]) {
+        self.spawn_coordinator_with(settings);
         eventually("the coordinator listens", || {
             let answer = self.grange(&["jobs", "--json"]);
             (answer.code == 0).then_some(())
@@ -156,8 +160,13 @@ impl Farm {
 
     /// Starts one and does not wait for it.
     pub(crate) fn spawn_coordinator(&mut self) {
+        self.spawn_coordinator_with(&[]);
+    }
+
+    fn spawn_coordinator_with(&mut self, settings: &[&str]) {
         let mut command = self.coordinator_command();
         command
+            .args(settings)
             .args(["--farm", "test", "--agent-grace-s", "3", "--log", "debug"])
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .envs(self.environment.iter().cloned())

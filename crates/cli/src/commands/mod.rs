@@ -49,6 +49,8 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Cancel(args) => jobs::act(session, &args.jobs, JobAction::Cancel).await,
         Command::Pause(args) => jobs::act(session, &args.jobs, JobAction::Pause).await,
         Command::Resume(args) => jobs::act(session, &args.jobs, JobAction::Resume).await,
+        Command::Keep(args) => jobs::act(session, &args.jobs, JobAction::Keep).await,
+        Command::Release(args) => jobs::act(session, &args.jobs, JobAction::Release).await,
         Command::Retry(args) => jobs::act(session, &args.jobs, JobAction::Retry).await,
         Command::Priority(args) => {
             jobs::act(session, &[args.job], JobAction::SetPriority(args.priority)).await

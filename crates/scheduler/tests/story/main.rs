@@ -3,6 +3,7 @@
 mod failures;
 mod farm;
 mod graph;
+mod keeping;
 mod memory;
 mod placement;
 mod random;

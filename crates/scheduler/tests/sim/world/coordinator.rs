@@ -461,6 +461,8 @@ fn tell(event: &Event) -> String {
         Event::Ended { agent, lease, task, outcome } => {
             of(agent, &format!("ends ({})", word(outcome)), lease, task)
         }
+        Event::Fetched { jobs, .. } => format!("downloads of {jobs:?}"),
+        Event::Collect { jobs, .. } => format!("collect {jobs:?}"),
         Event::OutputReceived { agent, lease, task, output, .. } => {
             let what = format!("commits {} ({:?})", output.name, output.blob.hash);
             of(agent, &what, lease, task)
