@@ -2,7 +2,7 @@
 //!
 //! A backup is a state directory with its journal in a file, wherever the coordinator has it. It is
 //! taken while the coordinator runs. First the journal is copied as of one moment, under
-//! another name; then the files of the store, which only grow; then the copy gets its name. So a
+//! another name; then the files of the store, of which none goes meanwhile; then the copy gets its name. So a
 //! backup whose journal is there has all files that this journal names. The next backup into the
 //! same directory copies only what is new.
 
