@@ -31,6 +31,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const TURNS_PER_ROUND: u32 = 60;
 /// Downloads that are noted between two rounds. Full, more are not: their jobs stay for longer.
 const FETCHED_NOTED: usize = 100_000;
+/// Jobs whose outputs were listed and not downloaded. Full, more are not noted: they stay for longer.
+const JOBS_NOTED: usize = 100_000;
 /// Jobs that one turn of the farm's loop forgets.
 const JOBS_AT_ONCE: usize = 100;
 /// Whoever copies the store holds this file's lock, and nothing goes meanwhile.
@@ -40,6 +42,9 @@ const LOCK: &str = "collecting.lock";
 pub(crate) struct Keeping {
     keep: Keep,
     fetched: Mutex<BTreeSet<BlobHash>>,
+    /// Jobs whose outputs somebody who is no agent asked for. A file is fetched by its hash, and jobs
+    /// often have the same one: a black frame must not make strangers' jobs downloaded ones.
+    asked: Mutex<BTreeSet<JobId>>,
     stored_bytes: AtomicU64,
     collected_jobs: AtomicU64,
     collected_files: AtomicU64,
@@ -68,11 +73,29 @@ impl Keeping {
         Self {
             keep,
             fetched: Mutex::default(),
+            asked: Mutex::default(),
             stored_bytes: AtomicU64::new(0),
             collected_jobs: AtomicU64::new(0),
             collected_files: AtomicU64::new(0),
             collected_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Somebody who is no agent asks what the job has rendered.
+    pub(crate) fn note_asked(&self, job: JobId) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() < JOBS_NOTED {
+            asked.insert(job);
+        }
+    }
+
+    fn forget_asked(&self, jobs: &BTreeSet<JobId>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|job| !jobs.contains(job));
+    }
+
+    fn was_asked(&self, job: JobId) -> bool {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
     }
 
     /// Somebody who is no agent downloads the file.
@@ -192,9 +215,11 @@ async fn round(shared: &Arc<Shared>, place: &Place, lock: &Path) -> anyhow::Resu
 async fn tell_of_downloads(shared: &Shared) -> anyhow::Result<()> {
     let mut jobs = BTreeSet::new();
     for hash in shared.keeping.take_fetched() {
-        jobs.extend(shared.archive.jobs_with(hash).await?);
+        let with = shared.archive.jobs_with(hash).await?;
+        jobs.extend(with.into_iter().filter(|job| shared.keeping.was_asked(*job)));
     }
     if !jobs.is_empty() {
+        shared.keeping.forget_asked(&jobs);
         let jobs = jobs.into_iter().collect();
         shared.farm.ask(move |request| Event::Fetched { request, jobs }).await?;
     }

@@ -47,6 +47,7 @@ impl Watch {
             if !known.await.map_err(|_| stopping())? {
                 return Err(no_job(shared, job).await);
             }
+            shared.keeping.note_asked(job);
             cursor = outputs_after;
         }
         let (shared, pending) = (shared.clone(), VecDeque::new());

@@ -49,7 +49,12 @@ pub(crate) async fn answer(
         Request::Job(job) => job_detail(shared, job).await,
         Request::Act { job, action } => act(shared, job, action).await,
         Request::Agents => shared.farm.look(|farm| Response::Agents(farm.agent_views())).await.ok(),
-        Request::Outputs(query) => outputs(shared, query).await,
+        Request::Outputs(query) => {
+            if role != Role::Agent {
+                shared.keeping.note_asked(query.job);
+            }
+            outputs(shared, query).await
+        }
         Request::Logs(query) => logs(shared, query).await,
         Request::CreateToken { role, ttl_s } => create_token(shared, role, ttl_s).await,
         Request::Footprints => {

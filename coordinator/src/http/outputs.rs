@@ -102,6 +102,7 @@ pub(super) async fn get(
         let known = api.shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job));
         return Err(if known.await? { unknown() } else { no_job(&api.shared, job).await.into() });
     };
+    api.shared.keeping.note_asked(job);
     let blob = output.output.blob;
     download::send(&api, blob.hash, &headers, kind, Lifetime::Checked).await
 }
