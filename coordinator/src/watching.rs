@@ -193,6 +193,7 @@ mod tests {
             addresses: Vec::new(),
             http_addresses: None,
             sessions: Arc::default(),
+            keeping: Arc::new(crate::keeping::Keeping::new(crate::config::Keep::ALL)),
             links: crate::links::Links::default(),
             transfers: Semaphore::new(1),
         };

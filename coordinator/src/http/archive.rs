@@ -22,7 +22,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::extract::At;
 use super::openapi::Problems;
 use super::{Api, Problem};
-use crate::connection::unknown_job;
+use crate::connection::no_job;
 
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces that wait for the network, and names that wait for the disk. Full, the other side waits.
@@ -45,7 +45,7 @@ pub(super) async fn zip(State(api): State<Api>, At(id): At<u32>) -> Result<Respo
     let job = JobId(id);
     let look = move |farm: &mut crate::farm::Farm| farm.core.state().jobs.contains_key(&job);
     if !api.shared.farm.look(look).await? {
-        return Err(unknown_job(job).into());
+        return Err(no_job(&api.shared, job).await.into());
     }
     let permit = tokio::time::timeout(TURN, api.transfers.clone().acquire_owned()).await;
     let Ok(Ok(permit)) = permit else {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::extract::At;
 use super::openapi::Problems;
 use super::{Api, Problem};
-use crate::connection::unknown_job;
+use crate::connection::no_job;
 use crate::farm::Farm;
 
 /// All tasks of a job, and what its completed attempts took.
@@ -51,7 +51,10 @@ struct GridCost {
 pub(super) async fn grid(State(api): State<Api>, At(id): At<u32>) -> Result<Json<Grid>, Problem> {
     let job = JobId(id);
     let look = api.shared.farm.look(move |farm| Grid::of(farm, job)).await?;
-    look.map(Json).ok_or_else(|| unknown_job(job).into())
+    match look {
+        Some(grid) => Ok(Json(grid)),
+        None => Err(no_job(&api.shared, job).await.into()),
+    }
 }
 
 impl Grid {
