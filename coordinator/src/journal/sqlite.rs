@@ -18,7 +18,10 @@ const READERS: u32 = 4;
 /// SQLite's own code for a full disk.
 const SQLITE_FULL: &str = "13";
 
-pub(super) struct Sqlite(SqliteConnection);
+pub(super) struct Sqlite {
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+}
 
 #[derive(Clone)]
 pub(super) struct SqliteReaders(SqlitePool);
@@ -40,33 +43,36 @@ impl Sqlite {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        let mut writer = options.connect().await?;
-        check_version(&mut writer).await?;
+        let writer = Self::connect(options.clone()).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
-        Ok((Self(writer), SqliteReaders(readers)))
+        Ok((writer, SqliteReaders(readers)))
     }
 
     /// A new journal in one file, with its tables and nothing in them.
     pub(super) async fn make(path: &Path) -> Result<Self, JournalError> {
-        let mut made = Self(options(path).create_if_missing(true).connect().await?);
+        let mut made = Self::connect(options(path).create_if_missing(true)).await?;
         bring_up_to_date(&mut made).await?;
         Ok(made)
     }
 
     /// A journal that somebody else may be writing to, to read it only.
     pub(super) async fn look_at(path: &Path) -> Result<(Self, Versions), JournalError> {
-        let mut reader = options(path).read_only(true).connect().await?;
-        check_version(&mut reader).await?;
-        let mut reader = Self(reader);
+        let mut reader = Self::connect(options(path).read_only(true)).await?;
         let versions = Versions::of(&mut reader).await?.check()?;
         Ok((reader, versions))
     }
 
+    async fn connect(options: SqliteConnectOptions) -> Result<Self, JournalError> {
+        let mut connection = options.connect().await.map_err(error)?;
+        check_version(&mut connection).await?;
+        Ok(Self { connection, options })
+    }
+
     #[cfg(test)]
     pub(super) async fn raw(path: &Path) -> Self {
-        Self(options(path).connect().await.expect("a file of SQLite"))
+        Self::connect(options(path)).await.expect("a file of SQLite")
     }
 
     /// A copy of a journal that somebody else may be writing to, as of one moment. Nothing may lie
@@ -96,22 +102,23 @@ impl Connection for Sqlite {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, JournalError> {
-        fetch(&mut self.0, sql, values).await
+        fetch(&mut self.connection, sql, values).await
     }
 
     async fn run_all(&mut self, sql: String) -> Result<(), JournalError> {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.0).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.map_err(error)?;
         Ok(())
     }
 
+    /// What is left of a failed transaction must not become the beginning of the next one, so that
+    /// has a connection of its own.
     async fn renew(&mut self) -> Result<(), JournalError> {
-        // Where no transaction is open there is nothing to end.
-        let _ = fetch(&mut self.0, "rollback", Vec::new()).await;
+        *self = Self::connect(self.options.clone()).await?;
         Ok(())
     }
 
     async fn close(self) -> Result<(), JournalError> {
-        Ok(self.0.close().await?)
+        Ok(self.connection.close().await?)
     }
 }
 
