@@ -2,6 +2,7 @@
 
 mod failures;
 mod farm;
+mod format;
 mod graph;
 mod keeping;
 mod memory;
