@@ -35,8 +35,8 @@ const FETCHED_NOTED: usize = 100_000;
 const JOBS_NOTED: usize = 100_000;
 /// Jobs that one turn of the farm's loop forgets.
 const JOBS_AT_ONCE: usize = 100;
-/// Whoever copies the store holds this file's lock, and nothing goes meanwhile.
-const LOCK: &str = "collecting.lock";
+/// Whoever copies the store holds the lock of its directory, and no file goes meanwhile.
+const LOCK: &str = "store";
 
 /// What is known of downloads, and what rounds came to.
 pub(crate) struct Keeping {
@@ -145,7 +145,7 @@ pub(crate) fn keep(shared: Arc<Shared>, place: Place, state_dir: &Path) {
 /// Held by whoever copies the store: until it is dropped, no file goes.
 pub(crate) fn hold_off(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join(LOCK);
-    let file = File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+    let file = File::open(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     rustix::fs::flock(&file, FlockOperation::LockShared)?;
     Ok(file)
 }
@@ -303,7 +303,7 @@ fn measure(store: &Store, limit: Option<u64>) -> anyhow::Result<(u64, u64)> {
 }
 
 fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
-    let file = File::create(path).with_context(|| format!("{} cannot be made", path.display()))?;
+    let file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -79,7 +79,7 @@ fn a_journal_of_an_earlier_version_is_brought_up_to_date_and_its_jobs_go_on() {
     let told = check(&state).well();
     assert!(told.contains("4 jobs, fact 55, ") && told.contains("by an earlier Grange"), "{told}");
     farm.start_coordinator();
-    assert!(farm.said("coordinator").contains("format 2 to 3"), "{}", farm.said("coordinator"));
+    assert!(farm.said("coordinator").contains("format 2 to 4"), "{}", farm.said("coordinator"));
     let told = check(&state).well();
     assert!(!told.contains("earlier Grange"), "{told}");
 

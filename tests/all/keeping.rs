@@ -101,7 +101,7 @@ fn files_of_a_collected_job_go_after_a_crash() {
     let [fetched, waiting, _] = three_jobs(&mut farm);
     farm.stop_coordinator();
     // As a backup does, somebody keeps files from going.
-    let lock = File::create(farm.home().join("coordinator/collecting.lock")).unwrap();
+    let lock = File::open(farm.home().join("coordinator/store")).unwrap();
     lock.lock_shared().unwrap();
     farm.start_coordinator_with(&IMPATIENT);
     let before = files(&farm);
