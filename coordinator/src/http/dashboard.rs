@@ -20,7 +20,7 @@ use super::Problem;
 
 /// Scripts, styles and pictures are the coordinator's own, in files; nobody may frame the page.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self' blob: data:; media-src 'self'; connect-src 'self'; font-src 'self'; \
+     img-src 'self'; media-src 'self'; connect-src 'self'; font-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// What else is served is data, whatever it looks like: people's files among it.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";

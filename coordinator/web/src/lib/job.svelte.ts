@@ -34,8 +34,11 @@ export class JobWatch {
     cost = $state.raw<Grid['cost'] | null>(null);
     /** Running tasks and those with failed attempts, by step and number. */
     tasks = $state.raw<ReadonlyMap<string, TaskView>>(new Map());
-    /** In the order of their commit. */
-    outputs = $state.raw<readonly OutputView[]>([]);
+    /** Finished frames, by step and frame; there may be very many. */
+    frames = $state.raw<readonly OutputView[]>([]);
+    video = $state.raw<OutputView | null>(null);
+    /** Counts outputs, whose lists by task are not watched themselves. */
+    outputCount = $state(0);
     link = $state<Link>('connecting');
     missing = $state('');
 
@@ -46,6 +49,7 @@ export class JobWatch {
     #detailAt = 0;
     #endedAt: number | null = null;
     #seen = new Set<number>();
+    #byTask = new Map<string, OutputView[]>();
     #stop: () => void;
     #apply = batched(APPLY_EVERY_MS, () => this.#applyNow());
 
@@ -76,6 +80,12 @@ export class JobWatch {
 
     task(step: number, task: number) {
         return this.tasks.get(`${step}/${task}`);
+    }
+
+    /** What a task has committed, in that order. */
+    outputs(step: number, task: number): readonly OutputView[] {
+        void this.outputCount;
+        return this.#byTask.get(`${step}/${task}`) ?? [];
     }
 
     /** All states at once, and the steps. */
@@ -149,8 +159,24 @@ export class JobWatch {
             }
         }
         if (tasks) this.tasks = tasks;
-        if (outputs.length > 0) this.outputs = this.outputs.concat(outputs);
+        if (outputs.length > 0) this.#keep(outputs);
         if (this.#live) this.#check();
+    }
+
+    #keep(outputs: OutputView[]) {
+        const frames = [...this.frames];
+        for (const output of outputs) {
+            const key = `${output.step}/${output.task}`;
+            const known = this.#byTask.get(key);
+            if (known) known.push(output);
+            else this.#byTask.set(key, [output]);
+            if (output.output.role === 'preview') this.video = output;
+            // Nearly always at the end.
+            else if (output.output.role === 'frame')
+                frames.splice(placeOf(frames, output), 0, output);
+        }
+        this.frames = frames;
+        this.outputCount += outputs.length;
     }
 
     /** A stream that lags leaves out what happened in between. */
@@ -179,4 +205,24 @@ export class JobWatch {
             setTimeout(() => this.#apply.soon(), DIFFERS_MS);
         }
     }
+}
+
+/** Where an output belongs among those that are in order. */
+function placeOf(frames: readonly OutputView[], output: OutputView): number {
+    let low = 0;
+    let high = frames.length;
+    if (high > 0 && isBefore(frames[high - 1], output)) return high;
+    while (low < high) {
+        const middle = (low + high) >> 1;
+        if (isBefore(frames[middle], output)) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+function isBefore(a: OutputView | undefined, b: OutputView): boolean {
+    if (!a) return false;
+    if (a.step !== b.step) return a.step < b.step;
+    if (a.output.frame !== b.output.frame) return a.output.frame < b.output.frame;
+    return a.cursor < b.cursor;
 }
