@@ -14,8 +14,9 @@ use super::processes::Farm;
 
 const TASKS: u32 = 100_000;
 const AGENTS: usize = 2;
-/// So many tasks at once that each take so long are eight thousand a second, where the machine has room.
-const INSTANCES: u16 = 192;
+/// So many tasks at once that each take so long are a little more than five thousand a second, where the
+/// machine has room.
+const INSTANCES: u16 = 128;
 const TASK_MS: u32 = 48;
 const AHEAD: u8 = 3;
 
