@@ -50,9 +50,9 @@ fn coordinator_fails_at(steps: &str) {
     for (width, (point, kind)) in (8..).zip(of_these) {
         let scene = format!("{SCENE}\nwidth = {width}");
         let frames = Frames { count: FRAMES, width, height: 8 };
-        let job = farm.submit_fake(&FakeJob::new(&scene, FRAMES));
         // The agent begins anew too: it takes QUIC 15 s to miss a coordinator that was killed.
         farm.kill_agent("host");
+        let job = farm.submit_fake(&FakeJob::new(&scene, FRAMES));
         farm.kill_coordinator();
         let is_snapshot = point.name.starts_with("journal.snapshot");
         // The first commit is the one of the start.
