@@ -59,6 +59,8 @@ fn coordinator_fails_at(steps: &str) {
         let pass = if is_snapshot { 1 } else { 2 };
         farm.set_environment(&[("GRANGE_FAULT", &format!("{}:{kind}:{pass}", point.name))]);
         farm.spawn_coordinator();
+        // Agents have a store too.
+        farm.set_environment(&[]);
         farm.restart_agent("host", &[program("fake-blender")], &INSTANCES);
         if is_snapshot {
             eventually("it listens", || (farm.grange(&["jobs", "--json"]).code == 0).then_some(()));
@@ -67,7 +69,6 @@ fn coordinator_fails_at(steps: &str) {
         eventually(&format!("{} is passed", point.name), || {
             (hits(&farm, "coordinator", point, kind) > 0).then_some(())
         });
-        farm.set_environment(&[]);
         if kind == "abort" || is_snapshot {
             eventually("it ends", || farm.coordinator_has_ended().then_some(()));
             farm.kill_agent("host");
