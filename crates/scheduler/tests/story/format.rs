@@ -95,6 +95,9 @@ fn facts() -> Vec<Fact> {
         Fact::JobFailed { job: JobId(3), reason: "too many failed".into() },
         Fact::JobRetried(JobId(3)),
         Fact::JobCanceled(JobId(3)),
+        Fact::JobFetched(JobId(3)),
+        Fact::JobKept { job: JobId(3), kept: true },
+        Fact::JobCollected(JobId(2)),
     ]
 }
 
@@ -109,9 +112,9 @@ fn facts_make_the_state_of_this_format_to_the_byte() {
     let written = BlobHash::of(&postcard::to_stdvec(&facts).unwrap());
     let hashes = (FORMAT, written.to_string(), state.hash().unwrap().to_string());
     let expected = (
-        3,
-        "adb83475a057f9fad00ae10891024395085c1999d10a73649b0f87f5d1364744",
-        "1fd77bd7455a1f7e30d9289c7df278176f7014977d26fd93790970a6e26b8065",
+        4,
+        "c544c85c99acc54bf102cef0e8c819704cd5a0359c2097df4220779b91b0b118",
+        "74bb25c4c273f1e339bdeb0a13b9c7088ac34cb074f0fc43665ffa6e330c3c2d",
     );
     assert_eq!(
         (hashes.0, hashes.1.as_str(), hashes.2.as_str()),
