@@ -42,9 +42,14 @@ def problems(scene: bpy.types.Scene, what: str) -> Iterator[Problem]:
     """Whatever is known to be wrong, without looking at the disk or the network."""
     yield from of_farm()
     if live.link is not None:
-        yield from of_versions()
-        yield from of_scene(scene, what)
-        yield from of_images()
+        yield from of_file(scene, what)
+
+
+def of_file(scene: bpy.types.Scene, what: str) -> Iterator[Problem]:
+    """What the farm that there is could not render of it."""
+    yield from of_versions()
+    yield from of_scene(scene, what)
+    yield from of_images()
 
 
 def of_farm() -> Iterator[Problem]:

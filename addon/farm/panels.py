@@ -91,12 +91,10 @@ def draw_submit(layout, context):
     row = layout.row()
     row.enabled = not desk.sending
     row.prop(scene.grange, "what", expand=True)
-    stopped = False
-    if desk.met is not None:
-        for problem in packing.problems(scene, what):
-            stopped = stopped or problem.stops
-            if problem not in list(packing.of_farm()):
-                draw_problem(layout, context, problem)
+    wrong = list(packing.of_file(scene, what)) if desk.met is not None else []
+    for problem in wrong:
+        draw_problem(layout, context, problem)
+    stopped = any(problem.stops for problem in (*packing.of_farm(), *wrong))
     if desk.sending:
         draw_sending(layout, context)
     else:
