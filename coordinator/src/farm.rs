@@ -20,7 +20,7 @@ use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
 use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::journal::{AttemptLog, Journal};
+use crate::journal::{AttemptLog, Journal, JournalError};
 use crate::rate::Rate;
 use crate::storage::Storage;
 
@@ -362,7 +362,8 @@ impl Farm {
                 Ok(first) => break first,
                 Err(error) => {
                     tracing::error!("{error}");
-                    self.storage.journal_is_stuck(true);
+                    // A database that is away comes back sooner than somebody makes room.
+                    self.storage.journal_is_stuck(matches!(error, JournalError::DiskFull));
                     self.heart.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
