@@ -150,7 +150,8 @@ fn join_strings_are_for_one_newcomer_of_one_role_for_a_short_time() {
     let short = token(&["--role", "submitter", "--ttl", "10s"]);
     farm.grange(&["token", "create", "--role", "submitter", "--ttl", "1s"])
         .fails(1, "a join token lives from 10 seconds to 7 days");
-    farm.grange(&["token", "create", "--role", "king"]).fails(2, "admin, submitter, viewer or agent");
+    farm.grange(&["token", "create", "--role", "king"])
+        .fails(2, "admin, submitter, viewer or agent");
 
     // A submitter makes no tokens.
     let mut command = Command::new(program("grange"));

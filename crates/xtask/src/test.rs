@@ -60,6 +60,11 @@ impl Test {
             run(&mut cargo(&["build", "--workspace", "--bins"]))?;
             addon::write()?;
             let mut tests = cargo(&["test", "--package", "grange-tests"]);
+            // They are farms that mostly wait for one another.
+            if std::env::var_os("RUST_TEST_THREADS").is_none() {
+                let cores = std::thread::available_parallelism().map_or(2, usize::from);
+                tests.env("RUST_TEST_THREADS", (cores + 1).to_string());
+            }
             if self.on_postgres {
                 tests.env("GRANGE_TESTS_ON_POSTGRES", "1");
             }
