@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import told
 
@@ -140,7 +140,6 @@ class Desk:
                 job.is_done, job.is_whole = True, news.is_whole
 
     def _met(self, news: told.Met) -> None:
-        known = self.met.versions if self.met else None
-        versions = known if news.versions is None else news.versions
-        self.met = told.Met(news.farm, news.software, news.hosts, versions)
+        known = self.met.more if self.met else None
+        self.met = replace(news, more=news.more or known)
         self.lost = None

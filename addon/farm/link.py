@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PULSE_S = 10.0
 """How often the farm is asked how it is."""
-HOSTS_EVERY = 6
-"""Pulses between questions after its hosts' Blenders."""
+MORE_EVERY = 6
+"""Pulses between questions after what changes seldom."""
 RETRY_S = (1.0, 2.0, 5.0, 10.0)
 """Pauses before the farm is tried again; the last one stays."""
 SAVERS = 4
@@ -102,8 +102,8 @@ class Link:
         while not self._closed.is_set():
             try:
                 view = self.farm.api.get("/farm")
-                versions = self._versions() if at % HOSTS_EVERY == 0 else None
-                met = told.Met(view["farm"], view["software"], view["agents_online"], versions)
+                more = self._more() if at % MORE_EVERY == 0 else None
+                met = told.Met(view["farm"], view["software"], view["agents_online"], more)
                 self._say(met)
                 at, pauses = at + 1, Pauses()
                 self._closed.wait(PULSE_S)
@@ -111,6 +111,10 @@ class Link:
                 at = 0
                 self._say(self._lost(error))
                 self._closed.wait(pauses.next())
+
+    def _more(self) -> told.More:
+        me = self.farm.api.get("/me")
+        return told.More(me["name"], me["role"] != "viewer", self._versions())
 
     def _versions(self) -> tuple[tuple[int, int], ...]:
         found = {

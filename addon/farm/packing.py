@@ -69,6 +69,14 @@ def of_farm() -> Iterator[Problem]:
         yield Problem(desk.lost.said, "grange.sign_in", "Sign In", "LINKED")
     elif desk.lost is not None:
         yield Problem(desk.lost.said, "grange.try_again", "Try Again", "FILE_REFRESH")
+    elif desk.met is not None and desk.met.more and not desk.met.more.may_submit:
+        yield Problem(
+            f"{desk.met.more.who} is a viewer of {desk.met.farm}, who may look and not render: "
+            "sign in with the connect string of a submitter",
+            "grange.sign_in",
+            "Sign In",
+            "LINKED",
+        )
     elif desk.met is None:
         yield Problem("connecting to the farm …")
 
@@ -80,9 +88,10 @@ def of_versions() -> Iterator[Problem]:
         return
     if met.hosts == 0:
         yield Problem("no host of the farm is online: jobs wait until one comes", stops=False)
-    if met.versions and max(met.versions) < bpy.app.version[:2]:
+    versions = met.more.versions if met.more else ()
+    if versions and max(versions) < bpy.app.version[:2]:
         own = "{}.{}".format(*bpy.app.version[:2])
-        there = ", ".join("{}.{}".format(*version) for version in met.versions)
+        there = ", ".join("{}.{}".format(*version) for version in versions)
         yield Problem(
             f"the farm's hosts have Blender {there}, which cannot open files of Blender {own}: "
             f"install {own} on one of them",

@@ -68,7 +68,8 @@ def draw_farm(layout, context):
         hosts = running.count(met.hosts, "host")
         state = hosts if live.desk.is_live() else "not live: the farm does not answer"
         icon = "LINKED" if live.desk.is_live() else "UNLINKED"
-        row.label(text=f"{met.farm}  ·  {state}", icon=icon)
+        who = f"{met.more.who} on " if met.more else ""
+        row.label(text=f"{who}{met.farm}  ·  {state}", icon=icon)
         row.operator("grange.open_dashboard", text="", icon="URL")
         row.operator("grange.sign_out", text="", icon="PANEL_CLOSE")
     for problem in wrong:

@@ -7,6 +7,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class More:
+    """What changes seldom."""
+
+    who: str
+    """Whose connect string it is."""
+    may_submit: bool
+    versions: tuple[tuple[int, int], ...]
+    """Of the Blenders on the farm's hosts, in ascending order."""
+
+
+@dataclass(frozen=True)
 class Met:
     """The farm has answered."""
 
@@ -15,8 +26,8 @@ class Met:
     """Version of its coordinator."""
     hosts: int
     """Agents that are online."""
-    versions: tuple[tuple[int, int], ...] | None
-    """Of the Blenders on them, in ascending order; None if that was not asked."""
+    more: More | None
+    """What is asked less often; None if it was not."""
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ fn the_addons_zip_installs_in_every_blender() {
     }
 }
 
-/// A connect string for somebody who may submit.
-fn connect_string(farm: &Farm, name: &str) -> String {
-    let create = ["token", "create", "--api", "--role", "submitter", "--name", name];
+/// A connect string for somebody with that role.
+fn connect_string(farm: &Farm, role: &str, name: &str) -> String {
+    let create = ["token", "create", "--api", "--role", role, "--name", name];
     farm.grange(&create).well().trim().to_owned()
 }
 
@@ -88,14 +88,15 @@ fn farm_of(blenders: &[PathBuf]) -> Farm {
 fn the_addon_renders_on_a_farm_from_every_blender() {
     let modules = bpy_pythons().into_iter().map(|(_, python)| python);
     let farm = farm_of(&std::iter::once(blender()).chain(modules).collect::<Vec<_>>());
-    let connect = connect_string(&farm, "ada");
-    let revoked = connect_string(&farm, "bob");
+    let connect = connect_string(&farm, "submitter", "ada");
+    let revoked = connect_string(&farm, "submitter", "bob");
+    let viewer = connect_string(&farm, "viewer", "eve");
     farm.grange(&["token", "revoke", "bob"]).well();
     for mut command in every_blender("farm.py") {
         let (folder, user) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         command.env("BLENDER_USER_RESOURCES", user.path()).env("HOME", user.path());
         command.env_remove("GRANGE_CONNECT").env_remove("XDG_CONFIG_HOME");
-        well(command.arg(folder.path()).args([&connect, &revoked]));
+        well(command.arg(folder.path()).args([&connect, &revoked, &viewer]));
     }
 }
 
@@ -159,7 +160,7 @@ fn in_a_window(scenario: &str) {
 #[test]
 fn a_farm_is_watched_to_the_end_while_the_window_is_alive() {
     let farm = farm_of(&[blender()]);
-    let connect = connect_string(&farm, "ada");
+    let connect = connect_string(&farm, "submitter", "ada");
     let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (screen, folder, user) = (Screen::new(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut command =

@@ -1,5 +1,5 @@
 """The add-on and a real farm, without a window. Arguments: an empty folder, the connect string of
-the farm, and one whose token was revoked."""
+the farm, one whose token was revoked, and a viewer's."""
 
 import glob
 import os
@@ -22,7 +22,7 @@ addon = stage.load()
 addon.register()
 live, packing = addon.live, addon.farm.packing
 CHECKS = []
-ROOT, CONNECT, REVOKED = sys.argv[-3:]
+ROOT, CONNECT, REVOKED, VIEWER = sys.argv[-4:]
 PATIENCE_S = 180
 OWN_VERSION = bpy.app.version[:2]
 
@@ -161,8 +161,21 @@ def signing_in_is_remembered_for_this_user_alone():
     live.disconnect()
     assert live.connect()
     wait(lambda: live.desk.met)
-    assert live.desk.met.farm == "test" and OWN_VERSION in live.desk.met.versions
-    assert any(text.startswith("test  ·  1 host") for text in drawn()), drawn()
+    assert live.desk.met.farm == "test" and OWN_VERSION in live.desk.met.more.versions
+    assert any(text == "ada on test  ·  1 host" for text in drawn()), drawn()
+
+
+@check
+def a_viewer_and_a_farm_that_is_away_are_said_before_anything_is_sent():
+    fresh()
+    bpy.ops.grange.sign_in(connect=VIEWER)
+    refused(bpy.ops.grange.submit, "eve is a viewer of test", what="FRAME")
+    port = CONNECT.split("?")[0].rsplit(":", 1)[1]
+    nobody = CONNECT.replace(f":{port}?", ":1?").split("&or=")[0]
+    refused(bpy.ops.grange.sign_in, "the farm cannot be reached", connect=nobody)
+    refused(bpy.ops.grange.submit, "the farm cannot be reached", what="FRAME")
+    assert "Try Again" in drawn() and "Sign Out" in drawn()
+    assert bpy.ops.grange.sign_in(connect=CONNECT) == {"FINISHED"}
 
 
 @check
@@ -299,7 +312,9 @@ def what_the_panel_says_is_mended_by_its_button():
     refused(bpy.ops.grange.submit, "write it once", what="SHOTS")
     # Hosts whose Blenders are too old.
     met = live.desk.met
-    live.desk.put(addon.farm.told.Met(met.farm, met.software, 1, ((2, 93), (3, 3))))
+    told = addon.farm.told
+    old = told.More("ada", True, ((2, 93), (3, 3)))
+    live.desk.put(told.Met(met.farm, met.software, 1, old))
     live.tick()
     refused(bpy.ops.grange.submit, "cannot open files of Blender", what="FRAME")
     assert "Look Again" in drawn()
