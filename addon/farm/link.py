@@ -31,7 +31,6 @@ SAVERS = 4
 """Files that are fetched at once."""
 TELL_EVERY_S = 0.1
 """Of bytes that were sent."""
-OVER = frozenset({"completed", "canceled", "failed"})
 
 
 class Link:
