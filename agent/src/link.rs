@@ -6,7 +6,9 @@ use std::time::Duration;
 use grange_protocol::agent::{AgentHello, FromAgent, Holding, ToAgent, Welcome};
 use grange_protocol::stream::Open;
 use grange_transport::message::{Receiver, Sender};
-use grange_transport::{ConnectError, Connection, Endpoint, StreamError, exchange};
+use grange_transport::{
+    ConnectError, Connection, ConnectionError, Endpoint, StreamError, exchange,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Messages on their way to the coordinator. Full, progress is dropped by whoever brings it.
@@ -85,14 +87,15 @@ impl Link {
         };
         match self.talk(&connection).await {
             Ok(()) => Ended::Stopped,
-            Err(error) => {
-                let removed = connection.close_reason().is_some_and(|reason| is_removal(&reason));
-                if removed {
+            Err(error) => match connection.close_reason() {
+                Some(reason) if is_removal(&reason) => {
                     let address = connection.remote_address().to_string();
-                    return Ended::Rejected(ConnectError::Removed(address));
+                    Ended::Rejected(ConnectError::Removed(address))
                 }
-                Ended::Lost(error.to_string())
-            }
+                Some(ConnectionError::Reset) => Ended::Lost("it was started anew".into()),
+                Some(reason) => Ended::Lost(reason.to_string()),
+                None => Ended::Lost(error.to_string()),
+            },
         }
     }
 
@@ -152,10 +155,10 @@ async fn read(
     }
 }
 
-fn is_removal(reason: &grange_transport::ConnectionError) -> bool {
+fn is_removal(reason: &ConnectionError) -> bool {
     matches!(
         reason,
-        grange_transport::ConnectionError::ApplicationClosed(close)
+        ConnectionError::ApplicationClosed(close)
             if close.error_code == grange_transport::close_code::UNKNOWN_IDENTITY
     )
 }

@@ -62,7 +62,7 @@ impl Server {
         let archive = journal.archive();
         let own = authority
             .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
-        let listener = Listener::bind(config.listen, &own)?;
+        let listener = Listener::bind(config.listen, &own, &authority.reset_key())?;
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
         let storage = Storage::watch(state_dir);

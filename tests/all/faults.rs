@@ -112,6 +112,9 @@ fn jobs_and_frames_survive_a_killed_coordinator_and_rendering_goes_on_meanwhile(
     assert_eq!(detail["job"]["progress"]["outputs"], 10);
     // The one under way was adopted, not begun anew.
     assert_eq!(farm.said("host").matches("panicked").count(), 0);
+    // The new one said that it knows nothing of the connection; nobody waited for a timeout.
+    let said = farm.said("host");
+    assert!(said.contains("no connection to the coordinator: it was started anew"), "{said}");
     let out = TempDir::new().unwrap();
     farm.grange(&["fetch", &job.to_string(), "-o", out.path().to_str().unwrap()]).well();
     assert_eq!(names(out.path()).len(), 10);

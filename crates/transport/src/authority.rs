@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::identity::{FarmAddress, Identity, IdentityError, Peer, pem, write_private};
+use crate::reset::ResetKey;
 use crate::tls;
 
 const CA_FILE: &str = "ca.pem";
@@ -69,6 +70,12 @@ impl Authority {
     /// The hash by which connect strings pin this authority: SHA-256, which every language has.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.certificate).into()
+    }
+
+    /// By which a coordinator that was started anew tells those who still talk to the one before
+    /// that it knows nothing of their connections.
+    pub fn reset_key(&self) -> ResetKey {
+        ResetKey::of(self.issuer.key().serialized_der())
     }
 
     /// The certificate as a file that TLS libraries take.

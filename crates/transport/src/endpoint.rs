@@ -19,6 +19,7 @@ use quinn::{
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::{Identity, IdentityError, Peer};
+use crate::reset::ResetKey;
 use crate::tls;
 
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -67,7 +68,8 @@ impl Endpoint {
     ) -> Result<Self, ConnectError> {
         // A wildcard IPv6 socket reaches IPv4 too; hosts without IPv6 get an IPv4 one.
         let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"));
-        let mut inner = quinn_endpoint(socket.map_err(ConnectError::Socket)?, None)?;
+        let socket = socket.map_err(ConnectError::Socket)?;
+        let mut inner = quinn_endpoint(socket, EndpointConfig::default(), None)?;
         let mut config = ClientConfig::new(Arc::new(tls));
         config.transport_config(Arc::new(transport(CONNECTION_WINDOW_BYTES)));
         inner.set_default_client_config(config);
@@ -145,13 +147,21 @@ pub enum Accepted {
 }
 
 impl Listener {
-    pub fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, ConnectError> {
+    /// Listens. With the same `reset_key` as before, those who still talk to the process before
+    /// hear at once that it is gone.
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        reset_key: &ResetKey,
+    ) -> Result<Self, ConnectError> {
         let tls = tls::server(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
         let socket =
             UdpSocket::bind(address).map_err(|error| ConnectError::Bind(address, error))?;
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport(STRANGER_WINDOW_BYTES)));
-        Ok(Self { inner: quinn_endpoint(socket, Some(config))? })
+        let mut endpoint = EndpointConfig::default();
+        reset_key.apply(&mut endpoint);
+        Ok(Self { inner: quinn_endpoint(socket, endpoint, Some(config))? })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -211,12 +221,12 @@ fn peer_of(connection: &Connection) -> Option<Peer> {
 
 fn quinn_endpoint(
     socket: UdpSocket,
+    mut config: EndpointConfig,
     server: Option<ServerConfig>,
 ) -> Result<quinn::Endpoint, ConnectError> {
     // Less than asked for is slower, not wrong: the kernel's limit is not ours to judge.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let mut config = EndpointConfig::default();
     config
         .max_udp_payload_size(DATAGRAM_MAX_BYTES)
         .map_err(|error| ConnectError::Tls(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! Bytes between the parts of a farm: QUIC with mutual TLS, typed messages, files.
 //!
 //! Owns identities and how they are made ([`identity`], [`authority`], [`enrol`]), the tuned QUIC
-//! endpoint ([`endpoint`]), streams of messages ([`message`]) and of file bytes ([`file`]). Never
+//! endpoint ([`endpoint`]), what a coordinator says of connections from before it was started
+//! ([`reset`]), streams of messages ([`message`]) and of file bytes ([`file`]). Never
 //! decides anything and never touches a disk but for identities.
 //!
 //! Goals: nobody talks to a farm without a certificate of that farm; a link of any kind is used
@@ -15,12 +16,14 @@ pub mod exchange;
 pub mod file;
 pub mod identity;
 pub mod message;
+pub mod reset;
 mod tls;
 
 pub use authority::Authority;
 pub use endpoint::{ConnectError, Endpoint, Listener, close_code};
 pub use identity::{Identity, IdentityError, Peer};
 pub use message::{Receiver, Sender, StreamError};
+pub use reset::ResetKey;
 
 /// quinn's handle of one connection; cheap to clone.
 pub use quinn::{Connection, ConnectionError};

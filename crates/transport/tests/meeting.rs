@@ -28,7 +28,8 @@ impl Farm {
         let authority = Authority::open(dir.path(), &name).unwrap();
         let mut address = FarmAddress { name, addresses: Vec::new() };
         let own = authority.coordinator(address.clone()).unwrap();
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &own).unwrap();
+        let listener =
+            Listener::bind("127.0.0.1:0".parse().unwrap(), &own, &authority.reset_key()).unwrap();
         address.addresses.push(listener.local_addr().unwrap().to_string());
         Self { authority: Arc::new(authority), listener, address, _dir: dir }
     }

@@ -87,7 +87,7 @@ pub(crate) fn receive(out: &Path) -> anyhow::Result<()> {
         let authority = Authority::open(&keys, &name)?;
         let mut address = FarmAddress { name: name.clone(), addresses: Vec::new() };
         let own = authority.coordinator(address.clone())?;
-        let listener = Listener::bind("127.0.0.1:0".parse()?, &own)?;
+        let listener = Listener::bind("127.0.0.1:0".parse()?, &own, &authority.reset_key())?;
         address.addresses.push(listener.local_addr()?.to_string());
         let peer = Peer { id: AgentId(Uuid::nil()), role: Role::Agent, name };
         authority.issue(&peer, address)?.save(&keys.join("sender"))?;
