@@ -29,5 +29,6 @@ mod sandbox;
 mod shots;
 mod sizing;
 mod support;
+mod transfers;
 mod web;
 mod worker;

@@ -39,11 +39,12 @@ pub(crate) async fn answer(
     }
     let response = match request {
         Request::MissingBlobs(hashes) => missing_blobs(shared, hashes).await,
-        Request::Submit(submission) => {
-            Some(match submit(shared, name.clone(), *submission, None).await {
-                Ok(job) => Response::Submitted(job),
-                Err(refusal) => Response::Refused(refusal),
-            })
+        Request::Submit { submission, key } => {
+            let submitted = match once(name, &key.0, &submission) {
+                Ok(once) => submit(shared, name.clone(), *submission, Some(once)).await,
+                Err(refusal) => Err(refusal),
+            };
+            Some(submitted.map_or_else(Response::Refused, Response::Submitted))
         }
         Request::Jobs => shared.farm.look(|farm| Response::Jobs(farm.job_views())).await.ok(),
         Request::Job(job) => job_detail(shared, job).await,
@@ -113,6 +114,20 @@ async fn missing_blobs(shared: &Shared, hashes: Vec<BlobHash>) -> Option<Respons
     }
     let store = shared.store.clone();
     spawn_blocking(move || Response::MissingBlobs(store.missing(hashes))).await.ok()
+}
+
+/// What makes a submission under one of the submitter's keys one job. The submission counts as the
+/// farm understands it, however it was written.
+pub(crate) fn once(
+    submitter: &Label,
+    key: &[u8],
+    submission: &Submission,
+) -> Result<Once, Refusal> {
+    // Names have no control characters, so nothing else gives the same bytes.
+    let owned = [submitter.as_str().as_bytes(), b"\0", key].concat();
+    let body = codec::encode(submission)
+        .map_err(|error| Refusal::new(RefusalCode::Invalid, error.to_string()))?;
+    Ok(Once { key: BlobHash::of(&owned), body: BlobHash::of(&body) })
 }
 
 pub(crate) async fn submit(

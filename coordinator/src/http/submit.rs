@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::{Extension, Json};
+use grange_protocol::Submission;
 use grange_protocol::view::JobView;
-use grange_protocol::{BlobHash, Submission, codec};
 use grange_scheduler::Once;
 
 use super::extract::Told;
@@ -61,9 +61,5 @@ fn once(
         let detail = format!("an Idempotency-Key has 1 to {KEY_MAX} characters");
         return Err(Problem::bad_request(detail));
     }
-    // Names have no control characters, so nothing else gives the same bytes.
-    let owned = [caller.name.as_str().as_bytes(), b"\0", key.as_bytes()].concat();
-    // As the farm understands it: where a client puts its spaces does not matter.
-    let body = codec::encode(submission).map_err(|_| Problem::unexpected())?;
-    Ok(Some(Once { key: BlobHash::of(&owned), body: BlobHash::of(&body) }))
+    Ok(Some(calls::once(&caller.name, key.as_bytes(), submission)?))
 }

@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 
 use grange_client::download::DownloadError;
-use grange_client::{ClientError, PackageError};
+use grange_client::{ClientError, MayBeLost, PackageError};
 
 /// How a command ended that did what it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,6 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
                 _ => None,
             }
         });
-        client.is_some_and(ClientError::is_lost)
+        client.is_some_and(MayBeLost::is_lost)
     })
 }

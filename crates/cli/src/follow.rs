@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use grange_client::farm::retry_lost;
-use grange_client::{ClientError, Farm, Folder};
+use grange_client::{ClientError, Farm, Folder, MayBeLost};
 use grange_protocol::client::WatchRequest;
 use grange_protocol::file::Output;
 use grange_protocol::view::{JobView, OutputView, WatchEvent};
@@ -15,7 +14,7 @@ use crate::display::Display;
 /// Outputs that are saved at once.
 const SAVES: usize = 4;
 /// A coordinator that is away is waited for so long.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A cursor that no output reaches.
 const NO_OUTPUTS: u64 = u64::MAX >> 1;
@@ -54,21 +53,11 @@ impl Follow {
                 }
                 Err(error) if is_lost(&error) => {
                     display.say(&format!("{error}; connecting again"));
-                    self.reconnect().await?;
+                    self.farm.find_again(PATIENCE).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    async fn reconnect(&mut self) -> anyhow::Result<()> {
-        let farm = &self.farm;
-        let attempt = || {
-            let mut farm = farm.clone();
-            async move { farm.reconnect().await.map(|()| farm) }
-        };
-        self.farm = retry_lost(PATIENCE, attempt, |_| {}).await?;
-        Ok(())
     }
 
     async fn watch(&mut self, display: &mut Display) -> anyhow::Result<JobView> {
@@ -153,21 +142,10 @@ impl Follow {
 }
 
 /// Saves an output; a connection that is lost meanwhile is made anew.
-async fn save(farm: &Farm, folder: &Folder, output: &Output) -> anyhow::Result<()> {
-    let mut farm = farm.clone();
-    loop {
-        match folder.save(&farm, output).await {
-            Ok(_) => return Ok(()),
-            Err(grange_client::download::DownloadError::Farm(error)) if error.is_lost() => {
-                let attempt = || {
-                    let mut farm = farm.clone();
-                    async move { farm.reconnect().await.map(|()| farm) }
-                };
-                farm = retry_lost(PATIENCE, attempt, |_| {}).await?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+pub(crate) async fn save(farm: &Farm, folder: &Folder, output: &Output) -> anyhow::Result<()> {
+    let attempt = |farm: Farm| async move { folder.save(&farm, output).await };
+    farm.clone().insist(PATIENCE, |_| {}, attempt).await?;
+    Ok(())
 }
 
 fn is_lost(error: &anyhow::Error) -> bool {

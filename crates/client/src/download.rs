@@ -1,22 +1,18 @@
 //! Outputs on their way to a folder of the user's: whole under their names, or not there.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions};
-use grange_faults::point;
+use cap_std::fs::Dir;
 use grange_protocol::file::{Blob, Output};
-use grange_transport::{exchange, file};
-use tokio::sync::mpsc;
+use grange_transport::{StreamError, exchange, file};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use crate::farm::{ClientError, Farm};
-
-/// What a half-written file is called until it is whole.
-const PART_SUFFIX: &str = ".grange-part";
+use crate::farm::{ClientError, Farm, MayBeLost};
+use crate::part::{Ended, Part};
 
 /// A folder that outputs are saved to. Names never lead out of it.
 #[derive(Clone, Debug)]
@@ -48,22 +44,53 @@ impl Folder {
         &self.path
     }
 
-    /// Fetches an output, unless the same file is there already, and puts it under its name.
+    /// Fetches an output, unless the same file is there already, and puts it under its name. What
+    /// had come of it before is not fetched again.
     pub async fn save(&self, farm: &Farm, output: &Output) -> Result<Saved, DownloadError> {
-        if self.has(output).await? {
-            return Ok(Saved::Kept);
+        loop {
+            if self.has(output).await? {
+                return Ok(Saved::Kept);
+            }
+            let (went_on, ended) = self.fetch(farm, output).await?;
+            match ended {
+                Ended::Named => return Ok(Saved::Fetched),
+                // What was there was of another file; what comes from the farm is verified there.
+                Ended::Wrong if went_on => {}
+                Ended::Wrong => {
+                    let error = io::Error::other("its bytes changed on the way: fetch it again");
+                    return Err(self.failure(output, error));
+                }
+                Ended::Short => return Err(ClientError::Stream(StreamError::Truncated).into()),
+            }
         }
-        let (pieces, incoming) = file::incoming();
+    }
+
+    /// One transfer: whether it went on with what was there, and how it ended.
+    async fn fetch(&self, farm: &Farm, output: &Output) -> Result<(bool, Ended), DownloadError> {
+        let (begins, begun) = oneshot::channel();
+        let (pieces, mut incoming) = file::incoming();
         let writing = {
-            let (folder, output) = (self.clone(), output.clone());
-            spawn_blocking(move || folder.write(&output, incoming))
+            let (dir, output) = (self.dir.clone(), output.clone());
+            spawn_blocking(move || {
+                let mut part = Part::open(&dir, &output)?;
+                let _ = begins.send(part.len());
+                part.write(&mut incoming)?;
+                part.finish()
+            })
         };
-        let fetched = exchange::get_blob(farm.connection(), output.blob.hash, 0, &pieces).await;
+        let offset = begun.await;
+        let fetched = match offset {
+            Ok(offset) => {
+                exchange::get_blob(farm.connection(), output.blob.hash, offset, &pieces).await
+            }
+            // The file cannot be opened, which the writer says.
+            Err(_) => Ok(0),
+        };
         drop(pieces);
         let written = writing.await.map_err(io::Error::other)?;
         fetched.map_err(ClientError::from)?;
-        written.map_err(|error| self.failure(output, error))?;
-        Ok(Saved::Fetched)
+        let ended = written.map_err(|error| self.failure(output, error))?;
+        Ok((offset.is_ok_and(|offset| offset > 0), ended))
     }
 
     /// Whether the very same file is there.
@@ -71,45 +98,6 @@ impl Folder {
         let (dir, name, blob) = (self.dir.clone(), output.name.clone(), output.blob);
         let same = spawn_blocking(move || is_same(&dir, name.as_str(), blob)).await;
         same.map_err(io::Error::other)?.map_err(|error| self.failure(output, error))
-    }
-
-    fn write(&self, output: &Output, mut pieces: mpsc::Receiver<Vec<Bytes>>) -> io::Result<()> {
-        let name = Path::new(output.name.as_str());
-        if let Some(parent) = name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.dir.create_dir_all(parent)?;
-        }
-        let part = format!("{}{PART_SUFFIX}", output.name);
-        let written = self.write_part(&part, output.blob, &mut pieces);
-        if written.is_err() {
-            // What is left of it is of no use, and its name would only puzzle people.
-            let _ = self.dir.remove_file(&part);
-        }
-        written?;
-        point("download.rename")?;
-        self.dir.rename(&part, &self.dir, name)?;
-        point("download.named")
-    }
-
-    fn write_part(
-        &self,
-        part: &str,
-        blob: Blob,
-        pieces: &mut mpsc::Receiver<Vec<Bytes>>,
-    ) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = self.dir.open_with(part, options.write(true).create(true).truncate(true))?;
-        let mut hasher = blake3::Hasher::new();
-        while let Some(piece) = pieces.blocking_recv() {
-            for bytes in piece {
-                point("download.write")?;
-                hasher.update(&bytes);
-                file.write_all(&bytes)?;
-            }
-        }
-        if *hasher.finalize().as_bytes() != *blob.hash.as_bytes() {
-            return Err(io::Error::other("the transfer broke off"));
-        }
-        Ok(())
     }
 
     fn failure(&self, output: &Output, error: io::Error) -> DownloadError {
@@ -146,4 +134,10 @@ pub enum DownloadError {
     Farm(#[from] ClientError),
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl MayBeLost for DownloadError {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Farm(error) if error.is_lost())
+    }
 }

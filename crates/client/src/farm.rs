@@ -4,11 +4,11 @@ use std::fs::File;
 use std::future::Future;
 use std::io::Cursor;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grange_protocol::client::{
     ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
-    Response, Role, WatchRequest,
+    Response, Role, SubmissionKey, WatchRequest,
 };
 use grange_protocol::file::Blob;
 use grange_protocol::shot::Label;
@@ -21,6 +21,10 @@ use grange_protocol::{BlobHash, JobId, Refusal, Submission};
 use grange_transport::message::{Receiver, Sender};
 use grange_transport::{ConnectError, Connection, Endpoint, Identity, StreamError, exchange};
 use tokio::task::spawn_blocking;
+
+/// Before a lost connection is made anew, and between tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A farm, as one identity. Clones share one connection.
 #[derive(Clone, Debug)]
@@ -48,6 +52,42 @@ impl Farm {
     pub async fn reconnect(&mut self) -> Result<(), ClientError> {
         self.connection = self.endpoint.connect().await?;
         Ok(())
+    }
+
+    /// Does what needs a connection. When that is lost, it is made anew, for which at most `patience`
+    /// is waited, and all is done again; `on_lost` hears of it every time.
+    pub async fn insist<T, E, Fut>(
+        &mut self,
+        patience: Duration,
+        on_lost: impl Fn(&E),
+        attempt: impl Fn(Self) -> Fut,
+    ) -> Result<T, E>
+    where
+        E: MayBeLost + From<ClientError>,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        loop {
+            match attempt(self.clone()).await {
+                Err(error) if error.is_lost() => on_lost(&error),
+                outcome => return outcome,
+            }
+            self.find_again(patience).await?;
+        }
+    }
+
+    /// Connects anew as soon as the farm is there, for which at most `patience` is waited, with
+    /// pauses that grow to five seconds.
+    pub async fn find_again(&mut self, patience: Duration) -> Result<(), ClientError> {
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.reconnect().await {
+                Err(error) if error.is_lost() && began.elapsed() < patience => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Says goodbye. Dropped without it, the farm notices a little later.
@@ -193,7 +233,17 @@ impl Farm {
 
     /// Submits a job whose files the farm has.
     pub async fn submit(&self, submission: Submission) -> Result<JobId, ClientError> {
-        self.call(Request::Submit(Box::new(submission)), |response| match response {
+        self.submit_once(submission, new_key()?).await
+    }
+
+    /// The same, for those who may have to say it again: under one key it is one job.
+    pub async fn submit_once(
+        &self,
+        submission: Submission,
+        key: SubmissionKey,
+    ) -> Result<JobId, ClientError> {
+        let submission = Box::new(submission);
+        self.call(Request::Submit { submission, key }, |response| match response {
             Response::Submitted(job) => Some(job),
             _ => None,
         })
@@ -247,28 +297,17 @@ impl Watch {
     }
 }
 
-/// Repeats what fails because the connection was lost, with pauses that grow to five seconds, for
-/// at most `patience`. `between` hears of every failure.
-pub async fn retry_lost<T, Fut>(
-    patience: Duration,
-    mut attempt: impl FnMut() -> Fut,
-    mut between: impl FnMut(&ClientError),
-) -> Result<T, ClientError>
-where
-    Fut: Future<Output = Result<T, ClientError>>,
-{
-    let began = std::time::Instant::now();
-    let mut pause = Duration::from_millis(200);
-    loop {
-        match attempt().await {
-            Err(error) if error.is_lost() && began.elapsed() < patience => {
-                between(&error);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
-            }
-            outcome => return outcome,
-        }
-    }
+/// A key that no other submission has.
+pub fn new_key() -> Result<SubmissionKey, ClientError> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(std::io::Error::other)?;
+    Ok(SubmissionKey(key))
+}
+
+/// Errors that may mean no more than that the connection was lost.
+pub trait MayBeLost {
+    /// Whether the same may well work over another connection.
+    fn is_lost(&self) -> bool;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -287,9 +326,8 @@ pub enum ClientError {
     Io(#[from] std::io::Error),
 }
 
-impl ClientError {
-    /// Whether the same may well work over another connection.
-    pub fn is_lost(&self) -> bool {
+impl MayBeLost for ClientError {
+    fn is_lost(&self) -> bool {
         match self {
             Self::Stream(error) => matches!(error, StreamError::Lost(_) | StreamError::Truncated),
             Self::Connect(error) => {

@@ -3,8 +3,9 @@
 pub mod download;
 pub mod farm;
 pub mod package;
+mod part;
 pub mod request;
 
 pub use download::{Folder, Saved};
-pub use farm::{ClientError, Farm, Watch};
+pub use farm::{ClientError, Farm, MayBeLost, Watch};
 pub use package::{Package, PackageError, Uploaded};

@@ -15,7 +15,7 @@ use grange_transport::exchange;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::farm::{ClientError, Farm};
+use crate::farm::{ClientError, Farm, MayBeLost};
 
 /// Files that are sent at once.
 const SENDS: usize = 16;
@@ -192,4 +192,10 @@ pub enum PackageError {
     Manifest(#[from] BadManifest),
     #[error(transparent)]
     Farm(#[from] ClientError),
+}
+
+impl MayBeLost for PackageError {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Farm(error) if error.is_lost())
+    }
 }

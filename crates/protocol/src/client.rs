@@ -25,11 +25,19 @@ pub enum Role {
     Viewer,
 }
 
+/// Drawn at random for each submission, so that who has heard no answer can ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmissionKey(pub [u8; 16]);
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Which of these the farm lacks. At most 1,000,000.
     MissingBlobs(Vec<BlobHash>),
-    Submit(Box<Submission>),
+    /// However often it comes under one key, it is one job.
+    Submit {
+        submission: Box<Submission>,
+        key: SubmissionKey,
+    },
     Jobs,
     Job(JobId),
     Act {

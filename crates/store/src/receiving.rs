@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use grange_faults::point;
@@ -24,36 +24,51 @@ pub struct Receiving {
     file: File,
     hasher: blake3::Hasher,
     written: u64,
-    resumable: bool,
+    /// Whose file it is that somebody may go on with.
+    resumable: Option<BlobHash>,
 }
 
 impl Receiving {
+    /// Goes on with what has come of a file. What somebody else is still bringing, or was until
+    /// their connection broke, which nobody knows yet, is left to them, and a copy gone on with.
     pub(crate) fn begin(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
-        Self::open(store, Some(blob.hash), blob.len, false)
+        let resumable = store.resumable(blob.hash);
+        let alone = store.claim(&resumable);
+        let path = if alone { resumable.clone() } else { store.claim_scratch() };
+        let copied = if alone { Ok(()) } else { copy_of_what_is_there(&resumable, &path) };
+        let opened = copied.and_then(|()| open_arriving(&path, blob.len));
+        Self::with(store, path, opened, Some(blob.hash), blob.len, Some(blob.hash))
     }
 
     pub(crate) fn begin_unnamed(store: Arc<Store>, len: u64) -> Result<Self, ReceiveError> {
-        Self::open(store, None, len, true)
+        let path = store.claim_scratch();
+        let opened = open_arriving(&path, len);
+        Self::with(store, path, opened, None, len, None)
     }
 
     pub(crate) fn begin_anew(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
-        Self::open(store, Some(blob.hash), blob.len, true)
+        let path = store.claim_scratch();
+        let opened = open_arriving(&path, blob.len);
+        Self::with(store, path, opened, Some(blob.hash), blob.len, None)
     }
 
-    fn open(
+    fn with(
         store: Arc<Store>,
+        path: PathBuf,
+        opened: io::Result<(File, blake3::Hasher, u64)>,
         hash: Option<BlobHash>,
         len: u64,
-        anew: bool,
+        resumable: Option<BlobHash>,
     ) -> Result<Self, ReceiveError> {
-        let path = store.claim(hash, anew);
-        let resumable = path.extension().is_none();
-        match open_arriving(&path, len) {
+        match opened {
             Ok((file, hasher, written)) => {
                 Ok(Self { store, hash, len, path, file, hasher, written, resumable })
             }
             Err(error) => {
                 store.unclaim(&path);
+                if resumable.map(|hash| store.resumable(hash)).as_ref() != Some(&path) {
+                    let _ = fs::remove_file(&path);
+                }
                 Err(ReceiveError::of(error))
             }
         }
@@ -73,7 +88,7 @@ impl Receiving {
         if let Err(error) = written {
             // What is there now is of no known length, and what has come of many files may be what
             // fills the disk.
-            self.resumable = false;
+            self.resumable = None;
             return Err(ReceiveError::of(error));
         }
         self.hasher.update(bytes);
@@ -95,7 +110,7 @@ impl Receiving {
         let hash = self.hash();
         match self.hash {
             Some(expected) if expected != hash => {
-                self.resumable = false;
+                self.resumable = None;
                 return Err(ReceiveError::Hash);
             }
             None if self.store.claim_len(hash) == Some(self.len) => return Ok(()),
@@ -121,16 +136,28 @@ impl Receiving {
 impl Drop for Receiving {
     fn drop(&mut self) {
         self.store.unclaim(&self.path);
-        if !self.resumable {
+        match self.resumable {
+            // Others have brought all of it meanwhile, so nobody will go on with this.
+            Some(hash) if self.store.contains(hash) => drop(fs::remove_file(&self.path)),
+            Some(hash) if self.path == self.store.resumable(hash) => {}
+            Some(hash) => self.store.leave(&self.path, hash),
             // Renamed away after success; after a failure nobody can go on with it.
-            let _ = fs::remove_file(&self.path);
+            None => drop(fs::remove_file(&self.path)),
         }
+    }
+}
+
+fn copy_of_what_is_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from, to) {
+        // It has just become whole, or was thrown away.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        copied => copied.map(drop),
     }
 }
 
 /// Opens a file to append to, with the hash of what it has. One that is longer than it should be
 /// begins anew.
-fn open_arriving(path: &PathBuf, len: u64) -> io::Result<(File, blake3::Hasher, u64)> {
+fn open_arriving(path: &Path, len: u64) -> io::Result<(File, blake3::Hasher, u64)> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut there = file.metadata()?.len();

@@ -278,17 +278,21 @@ impl Store {
         Ok(())
     }
 
-    /// A path to receive a file at: the one that an attempt which broke off left, unless somebody
-    /// is writing there or the caller wants to begin anew.
-    pub(crate) fn claim(&self, hash: Option<BlobHash>, anew: bool) -> PathBuf {
+    /// Where what has come of a file lies until somebody goes on with it.
+    pub(crate) fn resumable(&self, hash: BlobHash) -> PathBuf {
+        self.root.join(ARRIVING).join(hash.to_hex())
+    }
+
+    /// Makes a path one's own, if nobody is writing there.
+    pub(crate) fn claim(&self, path: &Path) -> bool {
+        self.lock().arriving.insert(path.into())
+    }
+
+    /// A path of one's own, to receive a file at that nobody goes on with.
+    pub(crate) fn claim_scratch(&self) -> PathBuf {
         let mut state = self.lock();
-        let name = hash.map_or_else(|| "unnamed".into(), |hash| hash.to_hex());
-        let resumable = self.root.join(ARRIVING).join(&name);
-        if !anew && state.arriving.insert(resumable.clone()) {
-            return resumable;
-        }
         state.scratch_names += 1;
-        let name = format!("{name}.{}.{}", std::process::id(), state.scratch_names);
+        let name = format!("{}.{}.scratch", std::process::id(), state.scratch_names);
         let path = self.root.join(ARRIVING).join(name);
         state.arriving.insert(path.clone());
         path
@@ -296,6 +300,21 @@ impl Store {
 
     pub(crate) fn unclaim(&self, path: &Path) {
         self.lock().arriving.remove(path);
+    }
+
+    /// What broke off at a path of its own goes to where others go on with it, if it is more than
+    /// lies there; else it is removed.
+    pub(crate) fn leave(&self, path: &Path, hash: BlobHash) {
+        let resumable = self.resumable(hash);
+        let len = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let state = self.lock();
+        let left = !state.arriving.contains(&resumable)
+            && len(path) > len(&resumable)
+            && fs::rename(path, &resumable).is_ok();
+        if !left {
+            // Gone already, if it is whole.
+            let _ = fs::remove_file(path);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -80,13 +80,42 @@ fn two_senders_of_one_file_do_not_disturb_each_other() {
     let mut first = store.receive(wanted).unwrap();
     first.write(b"01234").unwrap();
     let mut second = store.receive(wanted).unwrap();
-    assert_eq!(second.offset(), 0);
-    second.write(b"0123456789").unwrap();
+    assert_eq!(second.offset(), 5, "what the first has brought need not come twice");
+    first.write(b"56").unwrap();
+    second.write(b"56789").unwrap();
     second.finish().unwrap();
-    first.write(b"56789").unwrap();
+    first.write(b"789").unwrap();
     first.finish().unwrap();
     assert_eq!(store.read_small(wanted.hash, 10).unwrap(), b"0123456789");
     assert_eq!(arriving(&dir), 0);
+}
+
+#[test]
+fn what_the_slower_of_two_senders_leaves_is_removed_when_the_file_is_there() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut first = store.receive(wanted).unwrap();
+    first.write(b"01234").unwrap();
+    let mut second = store.receive(wanted).unwrap();
+    second.write(b"56789").unwrap();
+    second.finish().unwrap();
+    assert_eq!(arriving(&dir), 1);
+    drop(first);
+    assert_eq!(arriving(&dir), 0);
+}
+
+#[test]
+fn the_next_one_goes_on_with_the_more_of_what_two_senders_have_brought() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut first = store.receive(wanted).unwrap();
+    first.write(b"01").unwrap();
+    let mut second = store.receive(wanted).unwrap();
+    second.write(b"23456").unwrap();
+    drop(first);
+    drop(second);
+    assert_eq!(store.receive(wanted).unwrap().offset(), 7);
+    assert_eq!(arriving(&dir), 1);
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(crate) struct Weather {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) passed: AtomicU64,
+    pub(crate) passed_bytes: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) duplicated: AtomicU64,
     pub(crate) corrupted: AtomicU64,
@@ -231,6 +232,7 @@ impl Shared {
                 count(&counts.corrupted);
             }
             count(&counts.passed);
+            counts.passed_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             fates.push((delay, bytes));
         }
         fates

@@ -1,6 +1,9 @@
 //! Handing a scene to the farm.
 
-use grange_client::{ClientError, Folder};
+use std::fmt::Display;
+
+use grange_client::farm::new_key;
+use grange_client::{ClientError, Farm, Folder};
 use grange_protocol::RefusalCode;
 use grange_protocol::job::Policy;
 use grange_protocol::kinds::Submission;
@@ -10,6 +13,7 @@ use super::Session;
 use super::watch::follow;
 use crate::args::Submit;
 use crate::exit::Ending;
+use crate::follow::PATIENCE;
 use crate::print;
 
 pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Ending> {
@@ -17,9 +21,13 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
     let kind = opened.kind(&args.scene, !args.no_preview)?;
     // Before a gigabyte is sent: does the folder work?
     let folder = args.output.as_deref().map(Folder::open).transpose()?;
-    let farm = session.farm().await?;
+    let mut farm = session.farm().await?;
     let package = tokio::task::block_in_place(|| opened.pack(args.scene.allow_missing))?;
-    let (manifest, uploaded) = package.upload(&farm, |_, _| {}).await?;
+    let send = |farm: Farm| {
+        let package = &package;
+        async move { package.upload(&farm, |_, _| {}).await }
+    };
+    let (manifest, uploaded) = farm.insist(PATIENCE, says_why, send).await?;
     let name = args.name.clone().unwrap_or_else(|| package.blend.file_name().to_owned());
     let submission = Submission {
         name: name.parse()?,
@@ -34,7 +42,12 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
         queue_anyway: args.queue_anyway,
         kind,
     };
-    let job = farm.submit(submission).await.map_err(advised)?;
+    let key = new_key()?;
+    let submit = |farm: Farm| {
+        let submission = submission.clone();
+        async move { farm.submit_once(submission, key).await }
+    };
+    let job = farm.insist(PATIENCE, says_why, submit).await.map_err(advised)?;
     if session.json {
         print::json(&serde_json::json!({
             "job": job,
@@ -53,6 +66,11 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
         ));
     }
     if args.wait { follow(session, farm, job, folder).await } else { Ok(Ending::Done) }
+}
+
+/// What is done again says why it takes so long.
+fn says_why(error: &impl Display) {
+    print::note(&format!("{error}; connecting again"));
 }
 
 /// A farm may get tomorrow what it lacks today.

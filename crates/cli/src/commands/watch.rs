@@ -10,7 +10,7 @@ use super::Session;
 use crate::args::Fetch;
 use crate::display::Display;
 use crate::exit::Ending;
-use crate::follow::Follow;
+use crate::follow::{Follow, save};
 use crate::news::News;
 use crate::print;
 
@@ -75,7 +75,7 @@ pub(super) async fn fetch(session: &Session, args: Fetch) -> anyhow::Result<Endi
     while let Some(cursor) = after {
         let page = farm.outputs(OutputsQuery { job, step: None, after: cursor }).await?;
         for row in &page.rows {
-            folder.save(&farm, &row.output).await?;
+            save(&farm, &folder, &row.output).await?;
             let path = folder.path().join(row.output.name.as_str());
             if session.json {
                 print::json(&serde_json::json!({ "saved": path }));
