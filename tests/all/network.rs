@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::farm::{FakeJob, Farm};
 use crate::support::promise::Frames;
 use crate::support::relay::{Relay, Weather};
-use crate::support::{eventually, program, seed};
+use crate::support::{eventually, eventually_within, program, seed};
 
 /// A farm with one agent behind a relay.
 fn farm() -> (Farm, Relay) {
@@ -103,6 +103,23 @@ fn a_line_that_is_cut_for_longer_than_leases_live_commits_nothing_twice() {
     relay.mend();
     farm.wait_for_agents(2);
     farm.keeps_its_promise(job, frames(30));
+}
+
+#[test]
+#[ignore = "it takes seven minutes"]
+fn a_line_that_is_cut_for_five_minutes_is_found_again() {
+    let (farm, relay) = farm();
+    // Longer than the line is cut.
+    let scene = SCENE.replace("frame_ms = 30", "frame_ms = 20000");
+    let job = farm.submit_fake(&FakeJob::new(&scene, 40));
+    wait_for_frames(&farm, job, 2);
+    relay.set(Weather { cut: true, ..Weather::default() });
+    std::thread::sleep(Duration::from_secs(300));
+    relay.set(Weather::default());
+    eventually_within(600, "the job is completed", || {
+        (farm.job(job)["job"]["state"] == "completed").then_some(())
+    });
+    farm.keeps_its_promise(job, frames(40));
 }
 
 #[test]

@@ -26,7 +26,8 @@ use crate::tasks::Mark;
 pub struct Timing {
     /// Leases of an agent whose connection is gone are kept for so long.
     pub agent_grace_ms: u64,
-    /// After a start, agents have so long to say what they hold before it is given to others.
+    /// After a start, agents have so long to say what they hold before it is given to others, or
+    /// until all have.
     pub adopt_grace_ms: u64,
     /// A device keeps to its scene for so long before another job of equal priority may take its
     /// place, because loading a scene costs more than a frame.
@@ -71,6 +72,8 @@ pub struct Core {
     /// When the leases of lost agents end.
     pub(crate) expiries: BTreeSet<(Millis, AgentId)>,
     pub(crate) last_lease: u64,
+    /// When those have spoken, or have had the time, who were here in the epoch before.
+    pub(crate) settles_at: Millis,
     facts: Vec<Recorded>,
     commands: VecDeque<Command>,
     changes: Changes,
@@ -80,12 +83,12 @@ impl Core {
     /// Begins a new epoch on what is remembered.
     pub fn start(state: State, now: Millis, timing: Timing) -> Self {
         let now = now.max(state.at);
-        let settled_at = now + timing.adopt_grace_ms;
+        let settles_at = now + timing.adopt_grace_ms;
         let live = state
             .jobs
             .iter()
             .filter(|(_, job)| !job.phase.is_final())
-            .map(|(id, job)| (*id, Live::new(job, settled_at)))
+            .map(|(id, job)| (*id, Live::new(job, settles_at)))
             .collect::<BTreeMap<_, _>>();
         let epoch = Epoch(state.epoch.0 + 1);
         let mut core = Self {
@@ -103,6 +106,7 @@ impl Core {
             ran_out: BTreeMap::new(),
             expiries: BTreeSet::new(),
             last_lease: 0,
+            settles_at,
             facts: Vec::new(),
             commands: VecDeque::new(),
             changes: Changes::default(),

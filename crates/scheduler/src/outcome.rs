@@ -59,12 +59,25 @@ impl Core {
         }
         self.command(Command::Welcome { agent: id, epoch: self.state.epoch, drop });
         self.file(id);
+        if self.settles_at > self.now && self.has_heard_of_all(id) {
+            self.settles_at = self.now;
+            self.live.values_mut().for_each(|live| live.settled_at = live.settled_at.min(self.now));
+        }
         self.agent_changed(id);
         let open: Vec<JobId> = self.live.keys().copied().collect();
         for job in open {
             self.settle_job(job);
             self.job_changed(job);
         }
+    }
+
+    /// Whether there is nobody left who could say that they hold a task.
+    fn has_heard_of_all(&self, newcomer: AgentId) -> bool {
+        let members = &self.state.identities;
+        members.contains_key(&newcomer)
+            && members.iter().all(|(id, identity)| {
+                identity.role != Role::Agent || self.agents.get(id).is_some_and(Agent::is_online)
+            })
     }
 
     fn has_device(&self, agent: AgentId, device: u16) -> bool {

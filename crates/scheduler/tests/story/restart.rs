@@ -4,6 +4,7 @@ use grange_protocol::agent::{Completed, Failure, FailureKind, Outcome};
 use grange_protocol::view::JobState;
 
 use crate::farm::{Farm, frames, noops, task};
+use crate::tokens::{create, enrol};
 
 #[test]
 fn a_lost_agents_tasks_wait_for_it_and_then_go_to_others() {
@@ -91,6 +92,22 @@ fn after_a_restart_unclaimed_tasks_are_given_out_when_the_grace_is_over() {
     farm.submit(noops(1)).expects(["Submitted(JobId(2))", "B gets 2/0/0"]);
     farm.completes('B', "2/0").expects(["B may forget"]);
     farm.wait(10_000).expects(["B gets 1/0/0"]);
+}
+
+#[test]
+fn after_a_restart_nobody_waits_for_the_grace_when_all_agents_have_spoken() {
+    let mut farm = Farm::new();
+    for (secret, name) in [(b"0123456789abcdef", 'A'), (b"fedcba9876543210", 'B')] {
+        create(&mut farm, secret, 15);
+        assert_eq!(enrol(&mut farm, secret, name), "Enrolled(Agent)");
+    }
+    farm.join('A', 1).whatever();
+    farm.join('B', 1).whatever();
+    farm.submit(frames("x", 3)).whatever();
+    let held = farm.lease("1/1");
+    farm.restart();
+    farm.rejoin('A', &[]).expects(["A is welcome"]);
+    farm.rejoin('B', &[(held, task("1/1"))]).expects(["B is welcome", "A gets 1/0/0"]);
 }
 
 #[test]

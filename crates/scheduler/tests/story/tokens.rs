@@ -6,7 +6,7 @@ use grange_scheduler::{Event, Once, TokenHash};
 
 use crate::farm::{Farm, agent, label, noops};
 
-fn create(farm: &mut Farm, secret: &[u8; 16], minutes: u64) {
+pub(crate) fn create(farm: &mut Farm, secret: &[u8; 16], minutes: u64) {
     let request = farm.request();
     let expires_at = farm.now + minutes * 60_000;
     farm.after(Event::CreateToken {
@@ -18,7 +18,7 @@ fn create(farm: &mut Farm, secret: &[u8; 16], minutes: u64) {
     .expects(["Done"]);
 }
 
-fn enrol(farm: &mut Farm, secret: &[u8; 16], name: char) -> String {
+pub(crate) fn enrol(farm: &mut Farm, secret: &[u8; 16], name: char) -> String {
     let request = farm.request();
     let told = farm.after(Event::Enrol {
         request,
