@@ -18,6 +18,7 @@ use grange_protocol::shot::Label;
 use grange_protocol::view::{OutputView, WatchEvent};
 use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
 use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
+use grange_transport::close_code;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::journal::{AttemptLog, Journal, JournalError};
@@ -273,8 +274,7 @@ impl Farm {
             Input::AgentJoined { agent, mut link, hello } => {
                 link.last_seen = now;
                 if let Some(old) = self.links.insert(agent, link) {
-                    old.connection
-                        .close(grange_transport::close_code::REPLACED, b"connected again");
+                    old.connection.close(close_code::REPLACED, b"connected again");
                 }
                 self.core.handle(now, Event::AgentJoined { agent, hello });
             }
@@ -452,6 +452,12 @@ impl Farm {
                 Command::Settle { agent, lease } => {
                     self.send(agent, Outgoing::Message(ToAgent::Settled(lease)));
                 }
+                Command::Dismiss { agent } => {
+                    if let Some(link) = self.links.remove(&agent) {
+                        let reason = b"this farm does not know you";
+                        link.connection.close(close_code::UNKNOWN_IDENTITY, reason);
+                    }
+                }
                 Command::Answer { request, answer } => {
                     if let Some(reply) = self.asking.remove(&request) {
                         let _ = reply.send(answer);
@@ -467,7 +473,7 @@ impl Farm {
             && link.outgoing.try_send(message).is_err()
         {
             tracing::warn!("agent {agent} does not keep up with its messages and is cut off");
-            link.connection.close(grange_transport::close_code::PROTOCOL, b"too slow");
+            link.connection.close(close_code::PROTOCOL, b"too slow");
         }
     }
 
@@ -487,15 +493,13 @@ impl Farm {
         }
         let jobs: BTreeSet<JobId> = changes.jobs.into_iter().chain(dirty.jobs).collect();
         for job in &jobs {
-            if let Some(view) = self.job_view(*job) {
-                self.tell(WatchEvent::Job(view));
-            }
+            self.tell(self.job_view(*job).map_or(WatchEvent::JobGone(*job), WatchEvent::Job));
         }
         let agents: BTreeSet<AgentId> = changes.agents.into_iter().chain(dirty.agents).collect();
         for agent in agents {
-            if let Some(view) = self.agent_view(agent) {
-                self.tell(WatchEvent::Agent(view));
-            }
+            self.tell(
+                self.agent_view(agent).map_or(WatchEvent::AgentGone(agent), WatchEvent::Agent),
+            );
         }
         if !jobs.is_empty() {
             self.tell(WatchEvent::Farm(self.farm_view()));

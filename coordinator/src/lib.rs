@@ -19,6 +19,7 @@ pub mod config;
 mod connection;
 pub mod daemon;
 mod farm;
+mod hours;
 mod http;
 mod journal;
 mod keeping;

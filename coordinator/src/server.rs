@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::config::{Config, host_name};
 use crate::connection::{self, Shared};
 use crate::farm::{Farm, FarmHandle};
+use crate::hours;
 use crate::http::{Serving, Web};
 use crate::journal::Place;
 use crate::keeping::{self, Keeping};
@@ -92,6 +93,7 @@ impl Server {
             transfers: Semaphore::new(TRANSFERS),
         });
         sessions.keep(farm.clone());
+        hours::keep(farm.clone());
         keeping::keep(shared.clone(), place, state_dir);
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(accept(shared, listener.clone()));

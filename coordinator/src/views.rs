@@ -1,6 +1,7 @@
 //! What people see of the farm, made from the core and from what agents say.
 
-use grange_protocol::client::ApiTokenView;
+use grange_protocol::agent::HostLoad;
+use grange_protocol::client::{ApiTokenView, Role};
 use grange_protocol::footprint::Decision;
 use grange_protocol::view::{
     AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobDetail,
@@ -8,7 +9,7 @@ use grange_protocol::view::{
 };
 use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::{
-    Connection, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
+    Connection, Duty, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
 };
 
 use crate::farm::{AgentLink, Farm};
@@ -128,17 +129,21 @@ impl Farm {
     }
 
     pub(crate) fn agent_views(&self) -> Vec<AgentView> {
-        self.core.agents().keys().filter_map(|agent| self.agent_view(*agent)).collect()
+        let here = self.core.agents();
+        let others = self.core.state().identities.keys().filter(|id| !here.contains_key(id));
+        here.keys().chain(others).filter_map(|agent| self.agent_view(*agent)).collect()
     }
 
     pub(crate) fn agent_view(&self, id: AgentId) -> Option<AgentView> {
-        let agent = self.core.agents().get(&id)?;
+        let Some(agent) = self.core.agents().get(&id) else { return self.absent_agent_view(id) };
         let link = self.links.get(&id);
-        let state = match agent.connection {
-            Connection::Online => AgentState::Online,
-            Connection::Draining => AgentState::Draining,
-            Connection::Lost { .. } | Connection::Offline => AgentState::Offline,
+        let state = match (agent.connection, agent.duty) {
+            (Connection::Lost { .. } | Connection::Offline, _) => AgentState::Offline,
+            (Connection::Draining, _) | (Connection::Online, Duty::Drained) => AgentState::Draining,
+            (Connection::Online, Duty::Asleep) => AgentState::Asleep,
+            (Connection::Online, Duty::On) => AgentState::Online,
         };
+        let standing = self.core.standing(id);
         Some(AgentView {
             id,
             name: agent.hello.name.clone(),
@@ -151,6 +156,31 @@ impl Farm {
             tasks: agent.held().count() as u32,
             last_seen: link.map_or_else(|| self.now(), |link| link.last_seen),
             device_states: link.map(|link| link.devices.clone()).unwrap_or_default(),
+            tags: standing.tags,
+            schedule: standing.schedule,
+        })
+    }
+
+    /// A member that was not here since the coordinator began.
+    fn absent_agent_view(&self, id: AgentId) -> Option<AgentView> {
+        if !self.core.is_member(id, Role::Agent) {
+            return None;
+        }
+        let (identity, standing) = (self.core.state().identities.get(&id)?, self.core.standing(id));
+        Some(AgentView {
+            id,
+            name: identity.name.clone(),
+            state: AgentState::Offline,
+            software: String::new(),
+            runtimes: Vec::new(),
+            devices: Vec::new(),
+            ffmpeg: false,
+            load: HostLoad::default(),
+            tasks: 0,
+            last_seen: identity.since,
+            device_states: Vec::new(),
+            tags: standing.tags,
+            schedule: standing.schedule,
         })
     }
 

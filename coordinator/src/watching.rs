@@ -132,8 +132,9 @@ impl Watch {
             (WatchRequest::Farm, WatchEvent::Task { .. } | WatchEvent::Output { .. })
             | (WatchRequest::Outputs, WatchEvent::Task { .. }) => false,
             (WatchRequest::Farm | WatchRequest::Outputs, _)
-            | (WatchRequest::Job { .. }, WatchEvent::Agent(_)) => true,
+            | (WatchRequest::Job { .. }, WatchEvent::Agent(_) | WatchEvent::AgentGone(_)) => true,
             (WatchRequest::Job { job, .. }, WatchEvent::Job(view)) => view.id == job,
+            (WatchRequest::Job { job, .. }, WatchEvent::JobGone(gone)) => *gone == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Task { job: of, .. }) => *of == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Output { job: of, output }) => {
                 *of == job && output.cursor > self.cursor

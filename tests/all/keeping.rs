@@ -40,7 +40,8 @@ fn wait_until_collected(farm: &Farm, job: u64) {
         let told = farm.grange(&["job", &job.to_string()]);
         (told.code != 0).then_some(())
     });
-    farm.grange(&["job", &job.to_string()]).fails(1, "was collected with its files");
+    farm.grange(&["job", &job.to_string()])
+        .fails(1, "somebody deleted it, or it had ended long ago");
 }
 
 /// Three jobs that are done, each with a scene of its own.
@@ -78,7 +79,7 @@ fn goes_in_time(mut farm: Farm) {
     let http = Http::of(&farm, "submitter");
     for path in ["", "/outputs", "/logs", "/tasks", "/outputs/0001.png"] {
         let gone = http.get(&format!("/api/v1/jobs/{fetched}{path}"));
-        gone.problem(410, "gone", "was collected with its files");
+        gone.problem(410, "gone", "somebody deleted it, or it had ended long ago");
     }
     http.get("/api/v1/jobs/99").problem(404, "not_found", "there is no job 99");
     // Nobody has downloaded the one, and the other is kept: both are whole.

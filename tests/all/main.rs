@@ -2,6 +2,7 @@
 //! One binary, because linking many is what makes a suite slow.
 
 mod addon;
+mod agents;
 mod assets;
 mod backup;
 mod blend_files;

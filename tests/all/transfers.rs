@@ -1,6 +1,8 @@
 //! Files on their way to a farm and back, and what becomes of them when somebody dies meanwhile: they
 //! go on where they broke off, and nothing half lies about.
 
+use std::collections::BTreeSet;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -138,6 +140,7 @@ fn a_submission_that_is_said_twice_is_one_job() {
         policy: Policy::default(),
         manifest: None,
         queue_anyway: true,
+        tags: BTreeSet::new(),
         kind: JobKind::Noop(Noop { tasks: 3, millis: 1 }),
     };
     let jobs = farm.ask(async |farm| {

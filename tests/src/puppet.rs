@@ -1,5 +1,7 @@
 //! An agent that does what a test or a benchmark tells it, and nothing by itself.
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use anyhow::Context;
@@ -106,6 +108,7 @@ pub async fn submit_noop(farm: &Farm, tasks: u32) -> anyhow::Result<JobId> {
         policy: Policy::default(),
         manifest: None,
         queue_anyway: true,
+        tags: BTreeSet::new(),
         kind: JobKind::Noop(Noop { tasks, millis: 0 }),
     };
     Ok(farm.submit(submission).await?)

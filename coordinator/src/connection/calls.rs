@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use grange_protocol::client::{
-    ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request, Response,
-    Role,
+    AgentAction, ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
+    Response, Role,
 };
 use grange_protocol::connect::ConnectString;
 use grange_protocol::join::JoinString;
@@ -12,13 +12,14 @@ use grange_protocol::limits::{MANIFEST_ENTRIES_MAX, MANIFEST_MAX};
 use grange_protocol::shot::Label;
 use grange_protocol::view::LogView;
 use grange_protocol::{
-    BlobHash, JobId, JobSpec, Manifest, Refusal, RefusalCode, Submission, codec,
+    AgentId, BlobHash, JobId, JobSpec, Manifest, Refusal, RefusalCode, Submission, codec,
 };
 use grange_scheduler::{Answer, Event, Once, TokenHash};
 use grange_store::Store;
 use tokio::task::spawn_blocking;
 
 use super::{Shared, forbidden, no_job, stopping};
+use crate::hours;
 
 /// A token of the HTTP API lives at least and at most so long, in seconds.
 const API_TOKEN_TTL_S: std::ops::RangeInclusive<u32> = 10..=3_653 * 24 * 3600;
@@ -75,6 +76,7 @@ pub(crate) async fn answer(
                 shared.farm.ask(move |request| Event::RevokeApiToken { request, name }).await;
             revoked.ok().map(done)
         }
+        Request::ActOnAgent { agent, action } => act_on_agent(shared, agent, action).await,
         Request::PageLink => page_link(shared, role, name).await,
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
     };
@@ -90,6 +92,7 @@ fn may(role: Role, request: &Request) -> bool {
                 | Request::CreateApiToken { .. }
                 | Request::ApiTokens
                 | Request::RevokeApiToken(_)
+                | Request::ActOnAgent { .. }
         ),
         Role::Viewer => matches!(
             request,
@@ -136,14 +139,14 @@ pub(crate) async fn submit(
     submission: Submission,
     once: Option<Once>,
 ) -> Result<JobId, Refusal> {
-    let queue_anyway = submission.queue_anyway;
+    let (queue_anyway, tags) = (submission.queue_anyway, submission.tags.clone());
     let spec = submission.plan().map_err(|why| Refusal::new(RefusalCode::Invalid, why))?;
     let store = shared.store.clone();
     let checked = spawn_blocking(move || check_files(&store, &spec).map(|()| spec)).await;
     let spec = Box::new(checked.map_err(|_| stopping())??);
     let answer = shared
         .farm
-        .ask(move |request| Event::Submit { request, submitter, spec, queue_anyway, once })
+        .ask(move |request| Event::Submit { request, submitter, spec, queue_anyway, tags, once })
         .await;
     match answer.map_err(|_| stopping())? {
         Answer::Submitted(job) => Ok(job),
@@ -192,6 +195,16 @@ async fn job_detail(shared: &Shared, job: JobId) -> Option<Response> {
 
 async fn act(shared: &Shared, job: JobId, action: JobAction) -> Option<Response> {
     shared.farm.ask(move |request| Event::Act { request, job, action }).await.ok().map(done)
+}
+
+async fn act_on_agent(shared: &Shared, agent: AgentId, action: AgentAction) -> Option<Response> {
+    let is_schedule = matches!(action, AgentAction::Schedule(_));
+    let acted = shared.farm.ask(move |request| Event::ActOnAgent { request, agent, action });
+    let answer = acted.await.ok()?;
+    if is_schedule {
+        hours::look(&shared.farm).await.ok()?;
+    }
+    Some(done(answer))
 }
 
 async fn outputs(shared: &Shared, query: OutputsQuery) -> Option<Response> {

@@ -83,9 +83,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
 /// asks something is told so.
 async fn is_known(shared: &Shared, peer: &Peer, connection: &Connection) -> bool {
     let (id, role) = (peer.id, peer.role);
-    let known = shared.farm.look(move |farm| {
-        farm.core.state().identities.get(&id).is_some_and(|identity| identity.role == role)
-    });
+    let known = shared.farm.look(move |farm| farm.core.is_member(id, role));
     let mut known = std::pin::pin!(known);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {

@@ -1,6 +1,7 @@
 //! Jobs: which there are, what is done to them, their tasks and what those printed.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use grange_protocol::client::{JobAction, LogsQuery, Request, Response};
 use grange_protocol::view::{JobDetail, JobView, LogView, TaskView};
@@ -132,6 +133,23 @@ pub(super) async fn release(
     act(&api, &caller, JobId(id), JobAction::Release).await
 }
 
+/// Forget a job that has ended, with its outputs and logs
+///
+/// Files that no other job needs go with the next round of the store.
+#[utoipa::path(
+    delete, path = "/api/v1/jobs/{id}",
+    operation_id = "delete_job", tag = "jobs", params(("id" = u32, Path, example = 1)),
+    responses((status = 204, description = "It is gone"), Problems),
+)]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    At(id): At<u32>,
+) -> Result<StatusCode, Problem> {
+    tell(&api, &caller, JobId(id), JobAction::Delete).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// How urgent a job is from now on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -228,13 +246,17 @@ async fn act(
     job: JobId,
     action: JobAction,
 ) -> Result<Json<JobView>, Problem> {
+    tell(api, caller, job, action).await?;
+    view(api, job).await.map(Json)
+}
+
+async fn tell(api: &Api, caller: &Caller, job: JobId, action: JobAction) -> Result<(), Problem> {
     let request = Request::Act { job, action };
     match calls::answer(&api.shared, caller.role, &caller.name, request).await {
-        Response::Refused(refusal) => return Err(Problem::of_state(refusal)),
-        Response::Done => {}
-        _ => return Err(Problem::unexpected()),
+        Response::Refused(refusal) => Err(Problem::of_state(refusal)),
+        Response::Done => Ok(()),
+        _ => Err(Problem::unexpected()),
     }
-    view(api, job).await.map(Json)
 }
 
 pub(super) async fn view(api: &Api, job: JobId) -> Result<JobView, Problem> {

@@ -13,6 +13,7 @@
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 #![expect(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
+mod agents;
 mod archive;
 mod blobs;
 mod dashboard;
@@ -118,10 +119,15 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))
         .routes(routes!(farm::agents))
+        .routes(routes!(agents::drain))
+        .routes(routes!(agents::resume))
+        .routes(routes!(agents::remove))
+        .routes(routes!(agents::tags))
+        .routes(routes!(agents::schedule))
         .routes(routes!(farm::footprints))
         .routes(routes!(farm::decisions))
         .routes(routes!(jobs::list, submit::submit))
-        .routes(routes!(jobs::detail))
+        .routes(routes!(jobs::detail, jobs::delete))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::pause))
         .routes(routes!(jobs::resume))

@@ -1,5 +1,7 @@
 //! Sessions: an instance of the farm for a person, and the calls that they make to it.
 
+use std::collections::BTreeSet;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +83,7 @@ pub(super) async fn create(
         policy: Policy { attempts_max: 1, ..Policy::default() },
         manifest: Some(manifest),
         queue_anyway: false,
+        tags: BTreeSet::new(),
         kind: JobKind::Session(request),
     };
     let job = calls::submit(&api.shared, caller.name.clone(), submission, None).await?;

@@ -228,6 +228,45 @@ export async function acting(stage) {
         'it was tried again',
         async () => (await stage.ask('retried')) === 'yes',
     );
+
+    // Those that have ended are deleted, once it is sure that this is meant.
+    await stage.go('/jobs');
+    await page.getByRole('checkbox', { name: 'Choose job 5' }).click();
+    await page.getByRole('checkbox', { name: 'Choose job 4' }).click();
+    page.once('dialog', (dialog) => void dialog.dismiss());
+    await acts.getByRole('button', { name: 'Delete' }).click();
+    assert.equal(await row(5).count(), 1);
+    page.once('dialog', (dialog) => void dialog.accept());
+    await acts.getByRole('button', { name: 'Delete' }).click();
+    await stage.eventually('both are gone', async () => (await row(5).count()) === 0);
+    assert.equal(await row(4).count(), 0);
+    await page.locator('a[href="#/jobs/3"]').click();
+    page.once('dialog', (dialog) => void dialog.accept());
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await row(2).waitFor();
+    assert.equal(await row(3).count(), 0);
+
+    // The host is drained, and takes tasks again.
+    await stage.go('/agents');
+    await page.getByRole('button', { name: 'Drain host' }).click();
+    await page.getByText('draining', { exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Resume host' }).click();
+    await page.getByText('online', { exact: true }).waitFor();
+    await page.getByText('Tags and hours').click();
+    await page.getByLabel('Tags', { exact: true }).fill('big, night');
+    await page.getByLabel('Hours', { exact: true }).fill('by night');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('write hours as').first().waitFor();
+    await page.getByLabel('Hours', { exact: true }).fill('mon-sun');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('takes tasks mon-sun').waitFor();
+    await stage.isAccessible('an agent with tags');
+    page.once('dialog', (dialog) => void dialog.accept());
+    await page.getByRole('button', { name: 'Remove host' }).click();
+    await stage.eventually(
+        'it is gone',
+        async () => (await page.getByRole('button', { name: 'Remove host' }).count()) === 0,
+    );
 }
 
 /**

@@ -10,7 +10,7 @@ use grange_client::request::Cameras;
 use grange_protocol::client::Role;
 use grange_protocol::job::DeviceRequest;
 use grange_protocol::shot::{Label, OutputPattern, Resolution};
-use grange_protocol::{FrameSet, Priority};
+use grange_protocol::{FrameSet, Priority, Schedule};
 
 /// A render farm for Blender: render on this machine, or on all of yours.
 #[derive(Debug, Parser)]
@@ -63,10 +63,15 @@ pub(crate) enum Command {
     Keep(JobArgs),
     /// Let jobs that were kept be collected like all others
     Release(JobArgs),
+    /// Forget jobs that have ended, with their outputs and logs
+    Delete(JobArgs),
     /// Set a job's priority, 0 (last) to 100 (first)
     Priority(SetPriority),
     /// List the farm's render hosts and their devices
     Agents(Agents),
+    /// Drain, resume, tag, schedule or remove a render host
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Show what scenes were measured to need: memory and time
     Footprints,
     /// Show what Blender printed
@@ -169,6 +174,9 @@ pub(crate) struct Submit {
     /// Accept the job even if no agent that is online could run it
     #[arg(long)]
     pub(crate) queue_anyway: bool,
+    /// Render only on hosts that have this tag; several: that have them all
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<Label>,
     /// Attempts of a frame before it counts as failed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) attempts: u8,
@@ -299,6 +307,44 @@ pub(crate) struct Logs {
     /// Only of attempts that failed
     #[arg(long)]
     pub(crate) failed: bool,
+}
+
+/// Hosts are named as `grange agents` shows them, or by their id.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Give hosts nothing more; they finish what they have begun
+    Drain {
+        #[arg(value_name = "AGENT", required = true)]
+        agents: Vec<String>,
+    },
+    /// Give drained hosts tasks again
+    Resume {
+        #[arg(value_name = "AGENT", required = true)]
+        agents: Vec<String>,
+    },
+    /// Remove hosts from the farm; what they render goes to others
+    Remove {
+        #[arg(value_name = "AGENT", required = true)]
+        agents: Vec<String>,
+    },
+    /// Give a host these tags and no others; `grange submit --tag` asks for them
+    Tag {
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        #[arg(value_name = "TAG")]
+        tags: Vec<Label>,
+    },
+    /// Say when a host takes tasks
+    Schedule {
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// Hours of a week in the coordinator's local time, such as "mon-fri 19:00-07:00, sat-sun"
+        #[arg(value_name = "HOURS", required_unless_present = "always")]
+        hours: Option<Schedule>,
+        /// At any time
+        #[arg(long, conflicts_with = "hours")]
+        always: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -91,6 +91,8 @@ mod tests {
             tasks: 0,
             last_seen: Millis(0),
             device_states: device.into_iter().collect(),
+            tags: Default::default(),
+            schedule: None,
         }
     }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use grange_protocol::client::{
-    ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
-    Response, Role, SubmissionKey, WatchRequest,
+    AgentAction, ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page,
+    PageLink, Request, Response, Role, SubmissionKey, WatchRequest,
 };
 use grange_protocol::file::Blob;
 use grange_protocol::shot::Label;
@@ -17,7 +17,7 @@ use grange_protocol::view::{
     AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
     WatchEvent,
 };
-use grange_protocol::{BlobHash, JobId, Refusal, Submission};
+use grange_protocol::{AgentId, BlobHash, JobId, Refusal, Submission};
 use grange_transport::message::{Receiver, Sender};
 use grange_transport::{ConnectError, Connection, Endpoint, Identity, StreamError, exchange};
 use tokio::task::spawn_blocking;
@@ -130,6 +130,17 @@ impl Farm {
         self.call(Request::Agents, |response| match response {
             Response::Agents(agents) => Some(agents),
             _ => None,
+        })
+        .await
+    }
+
+    pub async fn act_on_agent(
+        &self,
+        agent: AgentId,
+        action: AgentAction,
+    ) -> Result<(), ClientError> {
+        self.call(Request::ActOnAgent { agent, action }, |response| {
+            matches!(response, Response::Done).then_some(())
         })
         .await
     }

@@ -1,10 +1,13 @@
 //! What clients ask a coordinator, one question a stream.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BlobHash, JobId, StepIndex, TaskIndex};
+use crate::ids::{AgentId, BlobHash, JobId, StepIndex, TaskIndex};
 use crate::kinds::Submission;
 use crate::quantity::{Millis, Priority};
+use crate::schedule::Schedule;
 use crate::shot::Label;
 use crate::view::{
     AgentView, DecisionView, FarmView, FootprintView, JobDetail, JobView, LogView, OutputView,
@@ -67,6 +70,10 @@ pub enum Request {
     RevokeApiToken(Label),
     /// A link that signs whoever asks for it in to the dashboard, once.
     PageLink,
+    ActOnAgent {
+        agent: AgentId,
+        action: AgentAction,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +110,23 @@ pub enum JobAction {
     Keep,
     /// The job is collected like all others again.
     Release,
+    /// A job that has ended is forgotten now, with its outputs and logs.
+    Delete,
+}
+
+/// What people do to a render host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentAction {
+    /// It finishes what it has begun and gets nothing more, until it is resumed.
+    Drain,
+    Resume,
+    /// The farm does not know it any more. What it had goes to others; to come back it joins anew.
+    Remove,
+    /// What jobs can ask for.
+    Tag(BTreeSet<Label>),
+    /// When it takes tasks; `None`: always.
+    Schedule(Option<Schedule>),
 }
 
 /// A job's committed outputs, in the order of their commit.

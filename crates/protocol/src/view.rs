@@ -1,5 +1,7 @@
 //! What people see of a farm: the same values for the CLI, its `--json`, and every watcher.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{DeviceInfo, DeviceKind, FailureKind, HostLoad, RuntimeInfo, Stage};
@@ -7,6 +9,7 @@ use crate::file::Output;
 use crate::footprint::{Decision, DeviceState, Memory};
 use crate::ids::{AgentId, Epoch, JobId, StepIndex, TaskIndex};
 use crate::quantity::{Millis, Priority};
+use crate::schedule::Schedule;
 use crate::shot::Label;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,7 +43,9 @@ pub enum TaskState {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum AgentState {
     Online,
+    /// It finishes what it has begun and gets nothing more: it stops, or somebody said so.
     Draining,
+    /// It gets nothing at this time of the week.
     Asleep,
     Offline,
 }
@@ -163,6 +168,10 @@ pub struct AgentView {
     pub last_seen: Millis,
     /// In the order of `devices`; empty before the agent has told.
     pub device_states: Vec<DeviceState>,
+    /// What jobs can ask for.
+    pub tags: BTreeSet<Label>,
+    /// When it takes tasks; `None`: always.
+    pub schedule: Option<Schedule>,
 }
 
 /// What shots of one kind were measured to need on one kind of device.
@@ -259,6 +268,10 @@ pub enum WatchEvent {
     Agent(AgentView),
     /// All that was before the watch has been told; what follows is new.
     CaughtUp,
+    /// The job was deleted or collected.
+    JobGone(JobId),
+    /// The agent was removed.
+    AgentGone(AgentId),
 }
 
 impl JobState {

@@ -338,6 +338,7 @@ fn what_clients_ask() {
         JobAction::SetPriority(text("80")),
         JobAction::Keep,
         JobAction::Release,
+        JobAction::Delete,
     ] {
         call(&format!("{action:?}"), Request::Act { job: JobId(7), action });
     }
@@ -355,6 +356,17 @@ fn what_clients_ask() {
     call("API tokens", Request::ApiTokens);
     call("revoke API token", Request::RevokeApiToken(text("ada")));
     call("page link", Request::PageLink);
+    let agent = AgentId(Uuid::from_u128(5));
+    for action in [
+        AgentAction::Drain,
+        AgentAction::Resume,
+        AgentAction::Remove,
+        AgentAction::Tag([text("big"), text("night")].into()),
+        AgentAction::Schedule(Some(text("mon-fri 19:00-07:00"))),
+        AgentAction::Schedule(None),
+    ] {
+        call(&format!("{action:?} an agent"), Request::ActOnAgent { agent, action });
+    }
     for (name, kind) in [
         (
             "animation",
@@ -388,6 +400,7 @@ fn what_clients_ask() {
             policy: Policy::default(),
             manifest: Some(hash()),
             queue_anyway: true,
+            tags: [text("big")].into(),
             kind,
         };
         call(
@@ -482,6 +495,8 @@ fn what_clients_are_told() {
         tasks: 2,
         last_seen: Millis(1000),
         device_states: vec![device_state()],
+        tags: [text("big"), text("night")].into(),
+        schedule: Some(text("mon-fri 19:00-07:00, sat-sun")),
     };
     let farm = FarmView {
         farm: text("f"),
@@ -550,6 +565,9 @@ fn what_clients_are_told() {
     golden.pin("watch: output", Ok::<_, Refusal>(WatchEvent::Output { job: JobId(7), output }));
     golden.pin("watch: agent", Ok::<_, Refusal>(WatchEvent::Agent(agent)));
     golden.pin("watch: caught up", Ok::<_, Refusal>(WatchEvent::CaughtUp));
+    golden.pin("watch: job gone", Ok::<_, Refusal>(WatchEvent::JobGone(JobId(7))));
+    let gone = AgentId(Uuid::from_u128(5));
+    golden.pin("watch: agent gone", Ok::<_, Refusal>(WatchEvent::AgentGone(gone)));
     golden.pin("watch: refused", Err::<WatchEvent, _>(refusal()));
     insta::assert_snapshot!(golden.0);
 }

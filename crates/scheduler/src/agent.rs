@@ -6,15 +6,20 @@ use std::fmt;
 use grange_protocol::agent::{AgentHello, DeviceKind, RuntimeInfo};
 use grange_protocol::footprint::Expected;
 use grange_protocol::job::{DeviceRequest, Engine, Needs, SceneNeeds, Work};
+use grange_protocol::shot::Label;
 use grange_protocol::{BlobHash, LeaseId, Millis};
 
 use crate::device::DeviceBook;
 use crate::footprint::Estimate;
+use crate::standing::Duty;
 
 #[derive(Clone, Debug)]
 pub struct Agent {
     pub hello: AgentHello,
     pub connection: Connection,
+    /// Whether it gets tasks, if it is online.
+    pub duty: Duty,
+    pub(crate) tags: BTreeSet<Label>,
     pub(crate) devices: Vec<DeviceBook>,
     /// How its devices are filed among those that take tasks.
     pub(crate) filed: Vec<Filed>,
@@ -58,11 +63,22 @@ impl Agent {
         let devices: Vec<DeviceBook> =
             hello.devices.iter().map(|device| DeviceBook::new(device, hello.ahead)).collect();
         let filed = devices.iter().map(|device| Filed::nowhere(device.kind)).collect();
-        Self { hello, connection: Connection::Online, devices, filed }
+        let (connection, duty) = (Connection::Online, Duty::On);
+        Self { hello, connection, duty, tags: BTreeSet::new(), devices, filed }
     }
 
     pub fn is_online(&self) -> bool {
         self.connection == Connection::Online
+    }
+
+    /// It is there, and is given tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.is_online() && self.duty == Duty::On
+    }
+
+    /// It is there, and may be about to stop.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.connection, Connection::Online | Connection::Draining)
     }
 
     /// Leases that it holds, of whatever state.
@@ -80,14 +96,15 @@ impl Agent {
             return Filed::nowhere(device.kind);
         }
         let running = device.running();
-        let is_roomy = device.has_free_slot(running);
+        let takes = self.takes_tasks();
+        let is_roomy = takes && device.has_free_slot(running);
         let idle = device.scenes.iter().filter(|(_, warm)| warm.held < warm.instances);
         let scenes = if is_roomy { idle.map(|(scene, _)| *scene).collect() } else { Vec::new() };
         Filed {
             kind: device.kind,
             total: Some((device.kind == DeviceKind::Cpu && self.has_gpu(), device.total_mib)),
             roomy: is_roomy.then(|| (device.load(), running.free_mib)),
-            ahead: device.has_room_ahead(running).then(|| device.load()),
+            ahead: (takes && device.has_room_ahead(running)).then(|| device.load()),
             scenes,
         }
     }

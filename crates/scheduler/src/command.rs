@@ -35,6 +35,10 @@ pub enum Command {
         agent: AgentId,
         lease: LeaseId,
     },
+    /// The agent is no member any more: end its connection.
+    Dismiss {
+        agent: AgentId,
+    },
     Answer {
         request: RequestId,
         answer: Answer,

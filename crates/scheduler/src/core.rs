@@ -18,6 +18,7 @@ use crate::job::{Job, Phase};
 use crate::lease::{Hold, Leases};
 use crate::live::{Live, LiveStep, Rank};
 use crate::placement::{Queueing, Roomy, Total, Warm};
+use crate::standing::{check_tags, lacks_tags};
 use crate::state::State;
 use crate::tasks::Mark;
 
@@ -74,6 +75,8 @@ pub struct Core {
     pub(crate) last_lease: u64,
     /// When those have spoken, or have had the time, who were here in the epoch before.
     pub(crate) settles_at: Millis,
+    /// Agents that shall get no tasks at this time of the week.
+    pub(crate) asleep: BTreeSet<AgentId>,
     facts: Vec<Recorded>,
     commands: VecDeque<Command>,
     changes: Changes,
@@ -107,6 +110,7 @@ impl Core {
             expiries: BTreeSet::new(),
             last_lease: 0,
             settles_at,
+            asleep: BTreeSet::new(),
             facts: Vec::new(),
             commands: VecDeque::new(),
             changes: Changes::default(),
@@ -124,14 +128,21 @@ impl Core {
         self.now = self.now.max(now);
         match event {
             Event::Tick => {}
-            Event::Submit { request, submitter, spec, queue_anyway, once } => {
-                let answer = match self.submit(submitter, *spec, queue_anyway, once) {
+            Event::Submit { request, submitter, spec, queue_anyway, tags, once } => {
+                let answer = match self.submit(submitter, *spec, queue_anyway, tags, once) {
                     Ok(job) => Answer::Submitted(job),
                     Err(refusal) => Answer::Refused(refusal),
                 };
                 self.answer(request, answer);
             }
             Event::Act { request, job, action } => self.act(request, job, action),
+            Event::ActOnAgent { request, agent, action } => {
+                self.act_on_agent(request, agent, action);
+            }
+            Event::Asleep { request, agents } => {
+                self.put_to_sleep(agents);
+                self.answer(request, Answer::Done);
+            }
             Event::CreateToken { request, token, role, expires_at } => {
                 self.record(Fact::TokenCreated { token, role, expires_at });
                 self.answer(request, Answer::Done);
@@ -266,9 +277,22 @@ impl Core {
         }
         let step = job.step_indices().find(|step| live.ready(job, *step) > 0)?;
         let work = &job.spec.step(step)?.work;
-        let fitting = || self.online().filter(|(_, agent)| agent.fits(work));
+        let tagged = || self.online().filter(|(_, agent)| self.has_tags(agent, id));
+        if let Some(tags) = self.state.tags.get(&id)
+            && tagged().next().is_none()
+        {
+            return Some(lacks_tags(tags));
+        }
+        if !tagged().any(|(_, agent)| agent.fits(work)) {
+            return Some(Lack::of(work, tagged().map(|(_, agent)| agent)).to_string());
+        }
+        let fitting = || tagged().filter(|(_, agent)| agent.takes_tasks() && agent.fits(work));
         if fitting().next().is_none() {
-            return Some(Lack::of(work, self.online().map(|(_, agent)| agent)).to_string());
+            return Some(
+                "every agent that could run it is drained, or asleep at this time: `grange agents` \
+                 says which"
+                    .into(),
+            );
         }
         if fitting().all(|(id, _)| job.blocked.contains(id)) {
             return Some(
@@ -277,7 +301,7 @@ impl Core {
                     .into(),
             );
         }
-        self.why_no_device(job, step)
+        self.why_no_device(id, job, step)
             .or_else(|| self.why_no_memory(id, job, step))
             .or_else(|| Some("the farm is busy with other jobs".into()))
     }
@@ -339,23 +363,26 @@ impl Core {
         submitter: Label,
         spec: JobSpec,
         queue_anyway: bool,
+        tags: BTreeSet<Label>,
         once: Option<Once>,
     ) -> Result<JobId, Refusal> {
         if let Some(job) = self.submitted_before(once)? {
             return Ok(job);
         }
-        let refusal = match spec.problem() {
-            Some(problem) => Some(Refusal::new(RefusalCode::Invalid, problem)),
-            None if queue_anyway => None,
-            None => self.nobody_fits(&spec),
-        };
-        if let Some(refusal) = refusal {
+        check_tags(&tags)?;
+        if let Some(problem) = spec.problem() {
+            return Err(Refusal::new(RefusalCode::Invalid, problem));
+        }
+        if !queue_anyway && let Some(refusal) = self.nobody_fits(&spec, &tags) {
             return Err(refusal);
         }
         let id = self.state.next_job();
         self.record(Fact::JobSubmitted { job: id, submitter, spec: Box::new(spec) });
         if let Some(Once { key, body }) = once {
             self.record(Fact::SubmissionKeyed { key, body, job: id });
+        }
+        if !tags.is_empty() {
+            self.record(Fact::JobTagged { job: id, tags });
         }
         if let Some(job) = self.state.jobs.get(&id) {
             self.live.insert(id, Live::new(job, self.now));
@@ -367,14 +394,22 @@ impl Core {
     }
 
     /// A refusal if agents are online and none of them could do some step.
-    fn nobody_fits(&self, spec: &JobSpec) -> Option<Refusal> {
+    fn nobody_fits(&self, spec: &JobSpec, tags: &BTreeSet<Label>) -> Option<Refusal> {
         self.online().next()?;
+        let tagged = || {
+            let agents = self.online().map(|(_, agent)| agent);
+            agents.filter(|agent| tags.is_subset(&agent.tags))
+        };
+        if tagged().next().is_none() {
+            let message = format!("`{}` cannot be rendered: {}", spec.name, lacks_tags(tags));
+            return Some(Refusal::new(RefusalCode::NoAgentFits, message));
+        }
         let step = spec
             .steps
             .iter()
             .filter(|step| !step.optional)
-            .find(|step| !self.online().any(|(_, agent)| agent.fits(&step.work)))?;
-        let lack = Lack::of(&step.work, self.online().map(|(_, agent)| agent));
+            .find(|step| !tagged().any(|agent| agent.fits(&step.work)))?;
+        let lack = Lack::of(&step.work, tagged());
         let message = format!("`{}` cannot be rendered: {lack}", spec.name);
         Some(Refusal::new(RefusalCode::NoAgentFits, message))
     }
@@ -407,6 +442,12 @@ impl Core {
             (JobAction::Release, _) => {
                 self.keep(id, false);
                 return Ok(());
+            }
+            (JobAction::Delete, Some(_)) => return self.delete(id),
+            (JobAction::Delete, None) => {
+                let message =
+                    format!("job {id} goes on: `grange cancel {id}` before you delete it");
+                return Err(Refusal::new(RefusalCode::Invalid, message));
             }
             (_, Some(ended)) => {
                 let message = format!(

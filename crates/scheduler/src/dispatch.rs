@@ -133,7 +133,7 @@ impl Core {
         }
     }
 
-    fn recall(&mut self, id: LeaseId) {
+    pub(crate) fn recall(&mut self, id: LeaseId) {
         let Some(lease) = self.leases.get(id).copied() else { return };
         if lease.hold == Hold::Held {
             self.leases.recall(id);
@@ -201,6 +201,7 @@ impl Core {
             return false;
         };
         !job.blocked.contains(&agent)
+            && self.has_tags(taker, lease.task.job)
             && job
                 .failures(lease.task)
                 .iter()

@@ -1,7 +1,9 @@
 //! What happens to a farm.
 
+use std::collections::BTreeSet;
+
 use grange_protocol::agent::{AgentHello, Outcome};
-use grange_protocol::client::{JobAction, Role};
+use grange_protocol::client::{AgentAction, JobAction, Role};
 use grange_protocol::file::Output;
 use grange_protocol::footprint::{DeviceState, Measurement};
 use grange_protocol::shot::Label;
@@ -32,8 +34,20 @@ pub enum Event {
         spec: Box<JobSpec>,
         /// Accept it also if no agent that is there could run it.
         queue_anyway: bool,
+        /// Only agents that have all of them get its tasks.
+        tags: BTreeSet<Label>,
         /// `None`: every time it comes it is another job.
         once: Option<Once>,
+    },
+    ActOnAgent {
+        request: RequestId,
+        agent: AgentId,
+        action: AgentAction,
+    },
+    /// The agents whose schedules keep them from taking tasks now; all others may.
+    Asleep {
+        request: RequestId,
+        agents: BTreeSet<AgentId>,
     },
     Act {
         request: RequestId,

@@ -1,12 +1,15 @@
 //! What the journal remembers. Append-only: old journals are replayed by newer programs.
 
+use std::collections::BTreeSet;
+
 use grange_protocol::agent::{Completed, FailureKind};
 use grange_protocol::client::Role;
 use grange_protocol::file::Output;
 use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
 use grange_protocol::{
-    AgentId, BlobHash, Epoch, JobId, JobSpec, LeaseId, Millis, Priority, StepIndex, TaskRef,
+    AgentId, BlobHash, Epoch, JobId, JobSpec, LeaseId, Millis, Priority, Schedule, StepIndex,
+    TaskRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -122,4 +125,25 @@ pub enum Fact {
     },
     /// The job is forgotten. Its files go after this, so that no job ever misses one.
     JobCollected(JobId),
+    /// Only agents that have all of the tags get tasks of the job.
+    JobTagged {
+        job: JobId,
+        tags: BTreeSet<Label>,
+    },
+    /// Whether somebody said that the agent shall get no tasks.
+    AgentDrained {
+        agent: AgentId,
+        drained: bool,
+    },
+    AgentTagged {
+        agent: AgentId,
+        tags: BTreeSet<Label>,
+    },
+    /// When the agent takes tasks; `None`: always.
+    AgentScheduled {
+        agent: AgentId,
+        schedule: Option<Schedule>,
+    },
+    /// The identity is good for nothing any more.
+    AgentRemoved(AgentId),
 }

@@ -24,7 +24,8 @@ use crate::token::{ApiToken, Identity, Token, TokenHash};
 /// | 2 | tasks carry what they are expected to need |
 /// | 3 | leases of failed attempts are remembered |
 /// | 4 | jobs are collected, unless they are kept |
-pub const FORMAT: u32 = 4;
+/// | 5 | people drain, tag, schedule and remove agents |
+pub const FORMAT: u32 = 5;
 /// The first that this program can read.
 pub const FORMAT_OLDEST: u32 = 2;
 
@@ -33,6 +34,7 @@ pub fn read_state(format: u32, bytes: &[u8]) -> Result<State, CodecError> {
     match format {
         2 => Ok(codec::decode::<State2>(bytes)?.into()),
         3 => Ok(codec::decode::<State3>(bytes)?.into()),
+        4 => Ok(codec::decode::<State4>(bytes)?.into()),
         _ => codec::decode(bytes),
     }
 }
@@ -41,6 +43,42 @@ impl State {
     /// Equal states of one format have equal hashes.
     pub fn hash(&self) -> Result<BlobHash, CodecError> {
         Ok(BlobHash::of(&codec::encode(self)?))
+    }
+}
+
+/// The state in format 4: nothing was decided of agents.
+#[derive(Deserialize)]
+struct State4 {
+    epoch: Epoch,
+    at: Millis,
+    jobs: BTreeMap<JobId, Job>,
+    identities: BTreeMap<AgentId, Identity>,
+    footprints: Footprints,
+    tokens: BTreeMap<TokenHash, Token>,
+    last_job: u32,
+    api_tokens: BTreeMap<TokenHash, ApiToken>,
+    keyed: BTreeMap<BlobHash, Keyed>,
+    fetched: BTreeSet<JobId>,
+    kept: BTreeSet<JobId>,
+}
+
+impl From<State4> for State {
+    fn from(old: State4) -> Self {
+        Self {
+            epoch: old.epoch,
+            at: old.at,
+            jobs: old.jobs,
+            identities: old.identities,
+            footprints: old.footprints,
+            tokens: old.tokens,
+            last_job: old.last_job,
+            api_tokens: old.api_tokens,
+            keyed: old.keyed,
+            fetched: old.fetched,
+            kept: old.kept,
+            tags: BTreeMap::new(),
+            standings: BTreeMap::new(),
+        }
     }
 }
 
@@ -72,6 +110,8 @@ impl From<State3> for State {
             keyed: old.keyed,
             fetched: BTreeSet::new(),
             kept: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            standings: BTreeMap::new(),
         }
     }
 }
@@ -123,6 +163,8 @@ impl From<State2> for State {
             keyed: old.keyed,
             fetched: BTreeSet::new(),
             kept: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            standings: BTreeMap::new(),
         }
     }
 }

@@ -69,8 +69,8 @@ impl Core {
     pub fn no_job(&self, id: JobId) -> Refusal {
         if self.state.is_collected(id) {
             let message = format!(
-                "job {id} had ended long ago and was collected with its files: submit it again, and \
-                 `grange keep` the job if it shall stay"
+                "job {id} is gone with its files: somebody deleted it, or it had ended long ago and was \
+                 collected; submit it again, and `grange keep` the job if it shall stay"
             );
             return Refusal::new(RefusalCode::Gone, message);
         }
@@ -111,6 +111,21 @@ impl Core {
         }
     }
 
+    /// Somebody wants a job forgotten now.
+    pub(crate) fn delete(&mut self, id: JobId) -> Result<(), Refusal> {
+        let refuse = |why: String| Err(Refusal::new(RefusalCode::Invalid, why));
+        if self.state.kept.contains(&id) {
+            return refuse(format!("job {id} is kept: `grange release {id}` before you delete it"));
+        }
+        if self.leases.of_job(id).next().is_some() {
+            return refuse(format!(
+                "an agent is still stopping work of job {id}: try again in a moment"
+            ));
+        }
+        self.record(Fact::JobCollected(id));
+        Ok(())
+    }
+
     pub(crate) fn collect(&mut self, jobs: &[JobId]) {
         let held: BTreeSet<JobId> = self.leases.iter().map(|(_, lease)| lease.task.job).collect();
         for id in jobs {
@@ -119,6 +134,7 @@ impl Core {
             let is_held = held.contains(id);
             if has_ended && !is_held && !self.state.kept.contains(id) {
                 self.record(Fact::JobCollected(*id));
+                self.job_changed(*id);
             }
         }
     }

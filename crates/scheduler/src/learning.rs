@@ -88,20 +88,21 @@ impl Core {
     /// Devices of agents that are online and may take the step's tasks.
     fn suitable<'a>(
         &'a self,
+        id: JobId,
         job: &'a Job,
         step: StepIndex,
     ) -> impl Iterator<Item = &'a DeviceBook> {
         let work = job.spec.step(step).map(|step| &step.work);
         self.online()
-            .filter(move |(agent, _)| self.may_take(**agent, job, step))
+            .filter(move |(agent, _)| self.may_take(**agent, id, job, step))
             .flat_map(|(_, agent)| (0..agent.devices.len()).map(move |at| (agent, at)))
             .filter(move |(agent, at)| work.is_some_and(|work| agent.suits(*at, work)))
             .map(|(agent, at)| &agent.devices[at])
     }
 
     /// A sentence if all devices that could render the step are in trouble.
-    pub(crate) fn why_no_device(&self, job: &Job, step: StepIndex) -> Option<String> {
-        self.suitable(job, step).all(|book| book.is_lost).then(|| {
+    pub(crate) fn why_no_device(&self, id: JobId, job: &Job, step: StepIndex) -> Option<String> {
+        self.suitable(id, job, step).all(|book| book.is_lost).then(|| {
             "no device that could render it works now: `grange agents --json` says why".into()
         })
     }
@@ -115,7 +116,7 @@ impl Core {
             (need > free && book.others_mib > 0).then_some((need, free))
         };
         let mut least: Option<(u64, u64)> = None;
-        for book in self.suitable(job, step) {
+        for book in self.suitable(id, job, step) {
             let (need, free) = lacking(book)?;
             least = Some(least.map_or((need, free), |least| least.max((need, free))));
         }

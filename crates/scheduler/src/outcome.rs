@@ -20,6 +20,11 @@ const FAILED_TASKS_TOLERATED: u64 = 2;
 
 impl Core {
     pub(crate) fn agent_joined(&mut self, id: AgentId, hello: AgentHello) {
+        if self.standing(id).is_removed {
+            // It was removed while it was being let in.
+            self.command(Command::Dismiss { agent: id });
+            return;
+        }
         if let Connection::Lost { expires_at } = self.connection_of(id) {
             self.expiries.remove(&(expires_at, id));
         }
@@ -58,7 +63,7 @@ impl Core {
             }
         }
         self.command(Command::Welcome { agent: id, epoch: self.state.epoch, drop });
-        self.file(id);
+        self.note_standing(id);
         if self.settles_at > self.now && self.has_heard_of_all(id) {
             self.settles_at = self.now;
             self.live.values_mut().for_each(|live| live.settled_at = live.settled_at.min(self.now));
@@ -76,7 +81,9 @@ impl Core {
         let members = &self.state.identities;
         members.contains_key(&newcomer)
             && members.iter().all(|(id, identity)| {
-                identity.role != Role::Agent || self.agents.get(id).is_some_and(Agent::is_online)
+                identity.role != Role::Agent
+                    || self.standing(*id).is_removed
+                    || self.agents.get(id).is_some_and(Agent::is_connected)
             })
     }
 
@@ -211,7 +218,7 @@ impl Core {
         let limit = usize::from(job.spec.policy.agent_failures_max);
         let block = job.failed_on.get(&agent).is_some_and(|tasks| tasks.len() >= limit)
             && !job.blocked.contains(&agent)
-            && self.others_can_do_all_that_it_can(agent, job);
+            && self.others_can_do_all_that_it_can(agent, task.job, job);
         if block {
             self.record(Fact::AgentBlocked { job: task.job, agent });
         }
@@ -221,14 +228,14 @@ impl Core {
     }
 
     /// Whether nothing of what is left of the job needs this agent.
-    fn others_can_do_all_that_it_can(&self, agent: AgentId, job: &Job) -> bool {
+    fn others_can_do_all_that_it_can(&self, agent: AgentId, id: JobId, job: &Job) -> bool {
         let Some(one) = self.agents.get(&agent) else { return true };
         let could_do = |step: &StepIndex| {
             let is_left = job.step(*step).is_some_and(|step| step.tasks.open() > 0);
             is_left && job.spec.step(*step).is_some_and(|step| one.fits(&step.work))
         };
         job.step_indices().filter(could_do).all(|step| {
-            self.online().any(|(other, _)| *other != agent && self.may_take(*other, job, step))
+            self.online().any(|(other, _)| *other != agent && self.may_take(*other, id, job, step))
         })
     }
 

@@ -188,11 +188,12 @@ impl Core {
     }
 
     /// Whether the agent could be given tasks of the step at all.
-    pub(crate) fn may_take(&self, agent: AgentId, job: &Job, step: StepIndex) -> bool {
+    pub(crate) fn may_take(&self, agent: AgentId, id: JobId, job: &Job, step: StepIndex) -> bool {
         !job.blocked.contains(&agent)
-            && self.agents.get(&agent).is_some_and(Agent::is_online)
-            && job.spec.step(step).is_some_and(|step| {
-                self.agents.get(&agent).is_some_and(|agent| agent.fits(&step.work))
+            && self.agents.get(&agent).is_some_and(|agent| {
+                agent.takes_tasks()
+                    && self.has_tags(agent, id)
+                    && job.spec.step(step).is_some_and(|step| agent.fits(&step.work))
             })
     }
 
@@ -345,7 +346,8 @@ impl Asking<'_> {
         let agent = core.agents.get(&id)?;
         let book = agent.devices.get(device)?;
         let (scene, priority) = (self.job.spec.manifest, self.job.priority());
-        let may = agent.suits(device, self.work)
+        let may = core.has_tags(agent, self.id)
+            && agent.suits(device, self.work)
             && agent.has_what_it_needs(&self.work.needs())
             && !core.is_saved_from(book, self.id, self.job)
             && core.admits(book, scene, priority);
@@ -380,7 +382,7 @@ impl Asking<'_> {
             !failed_here(agent)
                 || !core.online().any(|(other, agent)| {
                     !failed_here(*other)
-                        && core.may_take(*other, job, step)
+                        && core.may_take(*other, self.id, job, step)
                         && core.has_place_for(agent, job, task)
                 })
         })
@@ -399,7 +401,7 @@ impl Asking<'_> {
             })
         };
         let mut others =
-            core.online().filter(|(id, _)| core.may_take(**id, job, self.step)).peekable();
+            core.online().filter(|(id, _)| core.may_take(**id, self.id, job, self.step)).peekable();
         others.peek().is_some() && !others.any(|(_, agent)| holds(agent))
     }
 

@@ -70,7 +70,7 @@ impl Core {
         let work = &job.spec.step(step)?.work;
         let task = Self::task_ref(id, step, job.step(step)?.tasks.next_open(0)?);
         self.online()
-            .filter(|(agent, _)| self.may_take(**agent, job, step))
+            .filter(|(agent, _)| self.may_take(**agent, id, job, step))
             .flat_map(|(id, agent)| (0..agent.devices.len()).map(move |at| (*id, agent, at)))
             .filter(|(_, agent, at)| agent.suits(*at, work))
             .filter(|(_, agent, at)| {

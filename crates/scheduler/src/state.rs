@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use grange_protocol::agent::FailureKind;
+use grange_protocol::shot::Label;
 use grange_protocol::{AgentId, BlobHash, Epoch, JobId, Millis, StepIndex, TaskRef};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Fact, Recorded};
 use crate::footprint::Footprints;
 use crate::job::{AttemptFailure, Job, Phase};
+use crate::standing::Standing;
 use crate::tasks::Mark;
 use crate::token::{ApiToken, Identity, Token, TokenHash};
 
@@ -34,6 +36,10 @@ pub struct State {
     pub(crate) fetched: BTreeSet<JobId>,
     /// Jobs that stay whatever their age.
     pub(crate) kept: BTreeSet<JobId>,
+    /// Tags that an agent must have for a job's tasks, of the jobs that ask for any.
+    pub(crate) tags: BTreeMap<JobId, BTreeSet<Label>>,
+    /// What people decided of agents, of those that they decided something of.
+    pub(crate) standings: BTreeMap<AgentId, Standing>,
 }
 
 /// What a key stands for.
@@ -154,7 +160,20 @@ impl State {
                 self.jobs.remove(job);
                 self.fetched.remove(job);
                 self.kept.remove(job);
+                self.tags.remove(job);
             }
+            Fact::JobTagged { job, tags } => {
+                self.job(*job)?;
+                self.tags.insert(*job, tags.clone());
+            }
+            Fact::AgentDrained { agent, drained } => {
+                self.standing(*agent)?.is_drained = *drained;
+            }
+            Fact::AgentTagged { agent, tags } => self.standing(*agent)?.tags = tags.clone(),
+            Fact::AgentScheduled { agent, schedule } => {
+                self.standing(*agent)?.schedule = schedule.clone();
+            }
+            Fact::AgentRemoved(agent) => *self.standing(*agent)? = Standing::removed(),
             Fact::Enrolled { token, identity, name, role } => {
                 self.tokens.remove(token);
                 let identity_of = Identity { name: name.clone(), role: *role, since: at };
@@ -162,6 +181,13 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn standing(&mut self, agent: AgentId) -> Result<&mut Standing, Inconsistent> {
+        if !self.identities.contains_key(&agent) {
+            return Err(Inconsistent(format!("agent {} never joined", agent.0)));
+        }
+        Ok(self.standings.entry(agent).or_default())
     }
 
     fn job(&mut self, job: JobId) -> Result<&mut Job, Inconsistent> {

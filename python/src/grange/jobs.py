@@ -267,6 +267,18 @@ class Job:
         """Tries its failed and canceled tasks anew; returns itself."""
         return self._act("retry")
 
+    def keep(self) -> Job:
+        """Keeps it and its files, however old they get; returns itself."""
+        return self._act("keep")
+
+    def release(self) -> Job:
+        """Lets it be collected like all others, when it was kept; returns itself."""
+        return self._act("release")
+
+    def delete(self) -> None:
+        """Forgets it with its outputs and logs, for good. It must have ended."""
+        self._api.delete(f"/jobs/{self.id}")
+
     def logs(self, *, failed: bool = False) -> Iterator[Log]:
         """What Blender printed, the latest first; with `failed` only where an attempt failed."""
         for row in pages(self._api, f"/jobs/{self.id}/logs", failed=True if failed else None):
@@ -313,6 +325,9 @@ class Job:
                     progress = self.progress
                     update(total=progress.frames_total, completed=progress.frames_done)
                 yield None
+            elif "jobgone" in told:
+                # Somebody deleted it; the answer says so.
+                self.refresh()
             if caught_up and self.is_over:
                 break
         if self.is_over:

@@ -34,6 +34,12 @@ def test_a_farm_does_a_job_once_and_tells_of_it(tmp_path):
         assert job.state == "completed"
         assert job.fetch(tmp_path / "out") == []
         assert next(iter(farm.jobs())).id >= job.id
+        with pytest.raises(grange.Refused, match="is kept"):
+            job.keep().delete()
+        job.release().delete()
+        with pytest.raises(grange.Refused) as refused:
+            job.refresh()
+        assert refused.value.status == 410
         with pytest.raises(grange.Refused) as refused:
             farm.job(4_000_000)
         assert refused.value.status == 404

@@ -388,6 +388,7 @@ pub(crate) struct FakeJob {
     pub(crate) priority: u8,
     pub(crate) policy: Policy,
     pub(crate) device: DeviceRequest,
+    pub(crate) tags: &'static [&'static str],
 }
 
 impl FakeJob {
@@ -400,6 +401,7 @@ impl FakeJob {
             priority: 50,
             policy: Policy::default(),
             device: DeviceRequest::Any,
+            tags: &[],
         }
     }
 
@@ -464,6 +466,7 @@ impl Farm {
                 policy: job.policy,
                 manifest: Some(manifest.hash),
                 queue_anyway,
+                tags: job.tags.iter().map(|tag| tag.parse().unwrap()).collect(),
                 kind: JobKind::Animation(animation),
             };
             farm.submit(submission).await

@@ -6,7 +6,7 @@ use grange_protocol::agent::{AgentHello, Completed, DeviceInfo, DeviceKind, Outc
 use grange_protocol::job::{NoopWork, Policy, StepSpec, Work};
 use grange_protocol::{AgentId, JobSpec, LeaseId, Millis, TaskRef};
 use grange_scheduler::{Command, Core, Event, RequestId, State, Timing};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use uuid::Uuid;
 
 use super::{Figures, median};
@@ -63,6 +63,7 @@ fn round() -> anyhow::Result<Round> {
             submitter: Default::default(),
             spec,
             queue_anyway: false,
+            tags: BTreeSet::new(),
             once: None,
         },
     );

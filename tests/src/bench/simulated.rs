@@ -264,7 +264,14 @@ impl Farm {
         });
         self.jobs.insert(self.core.state().next_job(), scene);
         let (request, submitter) = (RequestId(1), Label::default());
-        self.handle(Event::Submit { request, submitter, spec, once: None, queue_anyway: false });
+        self.handle(Event::Submit {
+            request,
+            submitter,
+            spec,
+            once: None,
+            queue_anyway: false,
+            tags: BTreeSet::new(),
+        });
         Ok(())
     }
 

@@ -15,6 +15,8 @@
 //! mean times at which two groups of frames are committed, of which the first begins after the
 //! learning and the second ends before the tail. Means of groups, because frames come in bursts.
 
+use std::collections::BTreeSet;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -197,6 +199,7 @@ async fn submit(client: &Client, scene: &str) -> anyhow::Result<JobId> {
         policy: Policy::default(),
         manifest: Some(manifest.hash),
         queue_anyway: false,
+        tags: BTreeSet::new(),
         kind: JobKind::Animation(animation),
     };
     Ok(client.submit(submission).await?)

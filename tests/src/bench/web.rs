@@ -1,6 +1,8 @@
 //! The dashboard in headless Chromium, while a job of a hundred thousand tasks runs at thousands
 //! a second: real agents that do nothing, over real QUIC, and the page as a person has it open.
 
+use std::collections::BTreeSet;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -34,6 +36,7 @@ async fn measure() -> anyhow::Result<Figures> {
         policy: Policy::default(),
         manifest: None,
         queue_anyway: true,
+        tags: BTreeSet::new(),
         kind: JobKind::Noop(Noop { tasks: TASKS, millis: TASK_MS }),
     };
     let job = client.submit(submission).await?;

@@ -145,6 +145,9 @@ export interface AgentView {
     tasks: number;
     last_seen: number;
     device_states: DeviceState[];
+    tags: string[];
+    /** Hours of a week, as people write them; `null`: always. */
+    schedule: string | null;
 }
 
 export interface FarmView {
@@ -183,6 +186,8 @@ export type WatchEvent =
     | { task: { job: number; task: TaskView } }
     | { output: { job: number; output: OutputView } }
     | { agent: AgentView }
+    | { jobgone: number }
+    | { agentgone: string }
     | 'caughtup';
 
 /** What went wrong, in the coordinator's own sentence. */
@@ -239,6 +244,25 @@ export type JobAction = 'pause' | 'resume' | 'cancel' | 'retry';
 
 export function act(job: number, action: JobAction) {
     return post<JobView>(`/api/v1/jobs/${job}/${action}`);
+}
+
+/** Forgets a job that has ended, for good. */
+export async function forget(job: number) {
+    await send('DELETE', `/api/v1/jobs/${job}`);
+}
+
+export function drain(agent: string, on: boolean) {
+    return post<AgentView>(`/api/v1/agents/${agent}/${on ? 'drain' : 'resume'}`);
+}
+
+export async function removeAgent(agent: string) {
+    await send('DELETE', `/api/v1/agents/${agent}`);
+}
+
+/** What jobs can ask for, and when it takes tasks. */
+export async function settle(agent: string, tags: string[], schedule: string | null) {
+    await send('PUT', `/api/v1/agents/${agent}/tags`, { tags });
+    await send('PUT', `/api/v1/agents/${agent}/schedule`, { schedule });
 }
 
 export async function prioritise(job: number, priority: number) {

@@ -92,6 +92,12 @@ class Farm {
                 agents ??= new Map(this.agents);
                 agents.set(event.agent.id, event.agent);
                 this.#remember(event.agent);
+            } else if ('jobgone' in event) {
+                jobs ??= new Map(this.jobs);
+                jobs.delete(event.jobgone);
+            } else if ('agentgone' in event) {
+                agents ??= new Map(this.agents);
+                agents.delete(event.agentgone);
             } else if ('farm' in event) {
                 this.view = event.farm;
             } else if ('output' in event) {

@@ -61,6 +61,26 @@ pub(super) async fn act(
     Ok(ending)
 }
 
+/// Deletes every job, also if one of them refuses.
+pub(super) async fn delete(session: &Session, jobs: &[u32]) -> anyhow::Result<Ending> {
+    let farm = session.farm().await?;
+    let mut ending = Ending::Done;
+    for job in jobs.iter().copied().map(JobId) {
+        match farm.act(job, JobAction::Delete).await {
+            Ok(()) if session.json => {
+                print::json(&serde_json::json!({ "job": job, "deleted": true }));
+            }
+            Ok(()) => print::line(&format!("job {job}: deleted")),
+            Err(error) if jobs.len() > 1 => {
+                print::note(&format!("job {job}: {error}"));
+                ending = Ending::NotDone;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(ending)
+}
+
 pub(super) async fn logs(session: &Session, args: Logs) -> anyhow::Result<Ending> {
     let farm = session.farm().await?;
     let mut query = LogsQuery {

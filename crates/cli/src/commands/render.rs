@@ -61,6 +61,7 @@ pub(super) async fn run(session: &Session, args: Render) -> anyhow::Result<Endin
             policy: Policy::default(),
             manifest: Some(manifest),
             queue_anyway: false,
+            tags: BTreeSet::new(),
             kind,
         };
         let job = farm.submit(submission).await?;

@@ -40,6 +40,7 @@ pub(super) async fn run(session: &Session, args: Submit) -> anyhow::Result<Endin
         },
         manifest: Some(manifest),
         queue_anyway: args.queue_anyway,
+        tags: args.tags.iter().cloned().collect(),
         kind,
     };
     let key = new_key()?;

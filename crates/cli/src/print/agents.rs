@@ -5,15 +5,18 @@ use std::fmt::Write;
 use comfy_table::{Cell, Table};
 use grange_protocol::agent::DeviceInfo;
 use grange_protocol::footprint::DeviceState;
+use grange_protocol::shot::Label;
 use grange_protocol::view::{AgentView, DecisionView};
 
-use super::{UNKNOWN, ago, kind, right, table, wrap};
+use super::{UNKNOWN, ago, hide, kind, right, table, wrap};
 
 /// Characters of a name and of a sentence in a line of a table: what lets the tables here be read
 /// at 100 columns, also where devices have long names.
 const AGENT_CHARS: u16 = 12;
 const DEVICE_CHARS: u16 = 24;
 const SENTENCE_CHARS: u16 = 46;
+const TAGS_CHARS: u16 = 10;
+const HOURS_CHARS: u16 = 16;
 
 /// The hosts, below them their devices, and below those what is wrong with any.
 pub(crate) fn agents(agents: &[AgentView]) -> String {
@@ -31,6 +34,22 @@ pub(crate) fn agents(agents: &[AgentView]) -> String {
         let _ = write!(text, "\n\n{}", problems.join("\n"));
     }
     text
+}
+
+/// One host in a line: what people decided of it.
+pub(crate) fn agent(agent: &AgentView) -> String {
+    let mut line = format!("{}: {}, {} tasks", agent.name, agent.state, agent.tasks);
+    if !agent.tags.is_empty() {
+        let _ = write!(line, ", tags {}", tags(agent));
+    }
+    if let Some(schedule) = &agent.schedule {
+        let _ = write!(line, ", takes tasks {schedule}");
+    }
+    line
+}
+
+fn tags(agent: &AgentView) -> String {
+    agent.tags.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The trace, in the order in which it is given. The agents say which of their devices have the
@@ -66,7 +85,8 @@ pub(crate) fn device_name(devices: &[DeviceInfo], at: usize) -> String {
 }
 
 fn hosts(agents: &[AgentView]) -> Table {
-    let mut table = table(["AGENT", "STATE", "TASKS", "CPU", "RAM FREE", "BLENDER"]);
+    let mut table =
+        table(["AGENT", "STATE", "TASKS", "CPU", "RAM FREE", "BLENDER", "TAGS", "HOURS"]);
     for agent in agents {
         let blenders: Vec<&str> =
             agent.runtimes.iter().map(|runtime| runtime.full_version.as_str()).collect();
@@ -80,7 +100,17 @@ fn hosts(agents: &[AgentView]) -> Table {
             known(format!("{:.0} %", load.cpu_percent)),
             known(format!("{}/{} GiB", gib(load.memory_available_mib), gib(load.memory_total_mib))),
             Cell::new(if blenders.is_empty() { "none".into() } else { blenders.join(", ") }),
+            Cell::new(tags(agent)),
+            Cell::new(agent.schedule.as_ref().map(ToString::to_string).unwrap_or_default()),
         ]);
+    }
+    wrap(&mut table, 6, TAGS_CHARS);
+    wrap(&mut table, 7, HOURS_CHARS);
+    if agents.iter().all(|agent| agent.tags.is_empty()) {
+        hide(&mut table, 6);
+    }
+    if agents.iter().all(|agent| agent.schedule.is_none()) {
+        hide(&mut table, 7);
     }
     table
 }
@@ -197,6 +227,8 @@ mod tests {
             tasks: 7,
             last_seen: Millis(0),
             device_states,
+            tags: Default::default(),
+            schedule: None,
         }
     }
 
@@ -248,6 +280,8 @@ mod tests {
         let mut off = agent("laptop.studio", vec![cpu], Vec::new());
         (off.state, off.tasks, off.load) = (AgentState::Offline, 0, HostLoad::default());
         off.runtimes.clear();
+        off.tags = ["big", "night"].map(|tag| tag.parse().unwrap()).into();
+        off.schedule = Some("mon-fri 19:00-07:00, sat-sun".parse().unwrap());
         vec![first, second, off]
     }
 

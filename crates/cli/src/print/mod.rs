@@ -15,7 +15,7 @@ use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use agents::{agents, decisions, device_name};
+pub(crate) use agents::{agent, agents, decisions, device_name};
 pub(crate) use footprints::footprints;
 pub(crate) use tokens::tokens;
 

@@ -8,6 +8,8 @@ mod noop;
 mod session;
 mod shots;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BlobHash, StepIndex};
@@ -34,6 +36,9 @@ pub struct Submission {
     /// Accept the job although no agent of the farm could run it today.
     #[serde(default)]
     pub queue_anyway: bool,
+    /// Only agents that have all of these tags get tasks of the job.
+    #[serde(default)]
+    pub tags: BTreeSet<Label>,
     pub kind: JobKind,
 }
 

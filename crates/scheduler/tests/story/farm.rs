@@ -7,7 +7,7 @@ use grange_protocol::agent::{
     AgentHello, Completed, DeviceInfo, DeviceKind, Failure, FailureKind, Holding, Outcome,
     RuntimeInfo,
 };
-use grange_protocol::client::JobAction;
+use grange_protocol::client::{AgentAction, JobAction, Role};
 use grange_protocol::file::{Blob, Output, OutputRole};
 use grange_protocol::job::{
     Engine, FrameRate, NoopWork, Policy, RenderSettings, RenderWork, SceneNeeds, StepSpec,
@@ -18,7 +18,9 @@ use grange_protocol::{
     AgentId, BlenderVersion, BlobHash, FrameSet, JobId, JobSpec, LeaseId, Millis, Shot, StepIndex,
     TaskIndex, TaskRef,
 };
-use grange_scheduler::{Answer, Command, Core, Event, Once, Recorded, RequestId, State, Timing};
+use grange_scheduler::{
+    Answer, Command, Core, Event, Once, Recorded, RequestId, State, Timing, TokenHash,
+};
 use uuid::Uuid;
 
 pub(crate) struct Farm {
@@ -123,6 +125,7 @@ impl Farm {
             Command::Revoke { agent, lease } => {
                 format!("{} stops {}", letter(agent), self.task_of(lease))
             }
+            Command::Dismiss { agent } => format!("{} is dismissed", letter(agent)),
             Command::Settle { agent, .. } => format!("{} may forget", letter(agent)),
             Command::Answer { answer: Answer::Refused(refusal), .. } => {
                 format!("no: {}", refusal.message)
@@ -164,9 +167,41 @@ impl Farm {
     }
 
     pub(crate) fn submit_once(&mut self, spec: JobSpec, once: Option<Once>) -> Told {
+        self.submit_with(spec, &[], once)
+    }
+
+    pub(crate) fn submit_tagged(&mut self, spec: JobSpec, tags: &[&str]) -> Told {
+        self.submit_with(spec, tags, None)
+    }
+
+    fn submit_with(&mut self, spec: JobSpec, tags: &[&str], once: Option<Once>) -> Told {
         let request = self.request();
         let (submitter, spec) = (label("ada"), Box::new(spec));
-        self.after(Event::Submit { request, submitter, spec, queue_anyway: false, once })
+        let tags = tags.iter().map(|tag| label(tag)).collect();
+        self.after(Event::Submit { request, submitter, spec, queue_anyway: false, tags, once })
+    }
+
+    /// The agent joins with a token of its own, and is a member.
+    pub(crate) fn enrol(&mut self, name: char, slots: u16) {
+        let token = TokenHash::of(&[name as u8; 16]);
+        let (request, expires_at) = (self.request(), self.now + 60_000);
+        self.after(Event::CreateToken { request, token, role: Role::Agent, expires_at }).whatever();
+        let (request, identity) = (self.request(), agent(name));
+        let name_of = label(&name.to_string());
+        self.after(Event::Enrol { request, token, identity, name: name_of }).whatever();
+        self.join(name, slots).whatever();
+    }
+
+    /// These are to sleep now, and no others.
+    pub(crate) fn falls_asleep(&mut self, names: &[char]) -> Told {
+        let request = self.request();
+        let agents = names.iter().map(|name| agent(*name)).collect();
+        self.after(Event::Asleep { request, agents })
+    }
+
+    pub(crate) fn act_on_agent(&mut self, name: char, action: AgentAction) -> Told {
+        let request = self.request();
+        self.after(Event::ActOnAgent { request, agent: agent(name), action })
     }
 
     pub(crate) fn act(&mut self, job: u32, action: JobAction) -> Told {

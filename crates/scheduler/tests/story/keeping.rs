@@ -30,8 +30,8 @@ fn a_job_that_is_collected_is_gone_for_good_and_says_so() {
     assert!(farm.core.state().jobs.contains_key(&JobId(1)), "neither open nor kept jobs go");
     farm.act(1, JobAction::Release).expects(["Done"]);
     farm.collect([1]);
-    let gone = "no: job 1 had ended long ago and was collected with its files: submit it again, and \
-                `grange keep` the job if it shall stay";
+    let gone = "no: job 1 is gone with its files: somebody deleted it, or it had ended long ago and was \
+                collected; submit it again, and `grange keep` the job if it shall stay";
     farm.act(1, JobAction::Retry).expects([gone]);
     farm.act(2, JobAction::Retry)
         .expects(["no: there is no job 2: `grange jobs` lists the jobs of this farm"]);

@@ -9,4 +9,5 @@ mod memory;
 mod placement;
 mod random;
 mod restart;
+mod standing;
 mod tokens;

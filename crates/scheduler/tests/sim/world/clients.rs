@@ -1,7 +1,9 @@
 //! People and programs: they submit, change their minds, ask twice, and never hear an answer when
 //! the coordinator dies.
 
-use grange_protocol::client::{JobAction, Role};
+use std::collections::BTreeSet;
+
+use grange_protocol::client::{AgentAction, JobAction, Role};
 use grange_protocol::{AgentId, JobId, JobSpec, Millis, RefusalCode};
 use grange_scheduler::{Answer, Event, Once, Phase, RequestId, TokenHash};
 use uuid::Uuid;
@@ -51,7 +53,9 @@ impl World {
             0..50 => self.submit_something(),
             50..80 => self.act_on_something(),
             80..86 => self.ask_twice(),
-            86..92 => self.join_somebody(),
+            86..90 => self.join_somebody(),
+            90..94 => self.act_on_some_host(),
+            94..96 => self.look_at_the_clock(),
             _ => self.make_and_revoke_tokens(),
         }
     }
@@ -80,6 +84,7 @@ impl World {
             submitter: label("ada"),
             spec: Box::new(spec),
             queue_anyway,
+            tags: BTreeSet::new(),
             once,
         };
         self.ask(20, ask, event);
@@ -114,6 +119,11 @@ impl World {
                 self.clients.acted();
                 self.act(job, action);
             }
+            Ask::ActOnHost { agent, action } if self.calm => {
+                let (agent, action) = (*agent, action.clone());
+                self.clients.acted();
+                self.act_on_host(agent, action);
+            }
             _ => {}
         }
     }
@@ -136,6 +146,47 @@ impl World {
             _ => JobAction::SetPriority(label(&self.random.below(101).to_string())),
         };
         self.act(job, action);
+    }
+
+    fn act_on_host(&mut self, agent: AgentId, action: AgentAction) {
+        self.clients.acting += u64::from(self.calm);
+        let event = Event::ActOnAgent { request: RequestId(0), agent, action: action.clone() };
+        self.ask(20, Ask::ActOnHost { agent, action }, event);
+    }
+
+    fn act_on_some_host(&mut self) {
+        let at = self.random.index(self.hosts.len());
+        let agent = self.hosts[at].id;
+        let action = match self.random.below(10) {
+            0..4 => AgentAction::Drain,
+            4..8 => AgentAction::Resume,
+            8 => AgentAction::Schedule(None),
+            _ => AgentAction::Schedule(Some(label("mon-fri 19:00-07:00"))),
+        };
+        self.count("client: drains a host, resumes it, changes its hours");
+        self.act_on_host(agent, action);
+    }
+
+    /// Some hosts are to sleep now, if they have hours.
+    fn look_at_the_clock(&mut self) {
+        self.count("clock: hosts fall asleep and wake up");
+        let some = self.random.below(5);
+        let asleep = self.hosts.iter().map(|host| host.id);
+        let asleep = asleep.filter(|id| id.0.as_u128() as u64 % 5 < some).collect();
+        self.ask(20, Ask::Anonymous, Event::Asleep { request: RequestId(0), agents: asleep });
+    }
+
+    /// Hosts are members; what their people decide of them outlives everybody.
+    pub(super) fn enrol_hosts(&mut self) {
+        for at in 0..self.hosts.len() {
+            let token = self.new_token();
+            let (request, role, expires_at) = (RequestId(0), Role::Agent, Millis(u64::MAX));
+            let event = Event::CreateToken { request, token, role, expires_at };
+            self.ask(500, Ask::CreateToken, event);
+            let identity = self.hosts[at].id;
+            let event = Event::Enrol { request, token, identity, name: label("host") };
+            self.ask(1_500, Ask::Enrol(token, identity), event);
+        }
     }
 
     /// The same submission again, or another one under the same key.
@@ -221,6 +272,12 @@ impl World {
             .collect();
         for job in paused {
             self.act(job, JobAction::Resume);
+        }
+        let nobody = Event::Asleep { request: RequestId(0), agents: BTreeSet::new() };
+        self.ask(20, Ask::Anonymous, nobody);
+        let agents: Vec<AgentId> = self.hosts.iter().map(|host| host.id).collect();
+        for agent in agents {
+            self.act_on_host(agent, AgentAction::Resume);
         }
     }
 }

@@ -366,6 +366,8 @@ impl World {
             }
             Command::Recall { agent, lease } => send(agent, ToHost::Recall(lease)),
             Command::Revoke { agent, lease } => send(agent, ToHost::Revoke(lease)),
+            // Nobody removes hosts here.
+            Command::Dismiss { .. } => None,
             Command::Settle { agent, lease } => send(agent, ToHost::Settled(lease)),
             Command::Answer { request, answer } => {
                 self.answered(request, answer);
@@ -392,7 +394,7 @@ impl World {
                     self.send_to_host(host, link, message);
                 }
             }
-            Ask::Act { .. } => self.clients.acted(),
+            Ask::Act { .. } | Ask::ActOnHost { .. } => self.clients.acted(),
             _ => {}
         }
     }
@@ -402,6 +404,8 @@ fn set_request(event: &mut Event, number: RequestId) {
     match event {
         Event::Submit { request, .. }
         | Event::Act { request, .. }
+        | Event::ActOnAgent { request, .. }
+        | Event::Asleep { request, .. }
         | Event::CreateToken { request, .. }
         | Event::CreateApiToken { request, .. }
         | Event::RevokeApiToken { request, .. }
@@ -436,6 +440,11 @@ fn tell(event: &Event) -> String {
             format!("submit {}{key}", steps.join("+"))
         }
         Event::Act { job, action, .. } => format!("{action:?} job {job}"),
+        Event::ActOnAgent { agent, action, .. } => format!("{action:?} {}", short(*agent)),
+        Event::Asleep { agents, .. } => {
+            let agents: Vec<String> = agents.iter().map(|agent| short(*agent)).collect();
+            format!("asleep are [{}]", agents.join(" "))
+        }
         Event::CreateToken { .. } => "create a join token".into(),
         Event::CreateApiToken { name, .. } => format!("create token {}", name.as_str()),
         Event::RevokeApiToken { name, .. } => format!("revoke token {}", name.as_str()),
@@ -480,6 +489,7 @@ fn tell_command(command: &Command) -> String {
         }
         Command::Recall { lease, .. } => format!("recall {lease}"),
         Command::Revoke { lease, .. } => format!("revoke {lease}"),
+        Command::Dismiss { agent } => format!("dismiss {}", short(*agent)),
         Command::Settle { lease, .. } => format!("settle {lease}"),
         Command::Answer { answer: Answer::Refused(refusal), .. } => {
             format!("no ({:?})", refusal.code)

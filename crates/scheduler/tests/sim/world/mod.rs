@@ -112,6 +112,10 @@ enum Ask {
         job: JobId,
         action: grange_protocol::client::JobAction,
     },
+    ActOnHost {
+        agent: grange_protocol::AgentId,
+        action: grange_protocol::client::AgentAction,
+    },
     CreateToken,
     Enrol(grange_scheduler::TokenHash, grange_protocol::AgentId),
     CreateApiToken(grange_scheduler::TokenHash, grange_protocol::shot::Label),
@@ -201,6 +205,7 @@ impl World {
             world.at(delay, Next::HostStarts { host, life: 0 });
         }
         world.enrol_the_submitter();
+        world.enrol_hosts();
         world.at(1_000, Next::Deed);
         world.at(5_000, Next::Fault);
         world

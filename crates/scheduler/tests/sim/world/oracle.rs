@@ -9,7 +9,7 @@ use grange_protocol::{
     AgentId, BlobHash, JobId, LeaseId, Millis, OutputName, RefusalCode, TaskRef,
 };
 use grange_scheduler::{
-    Answer, Command, Core, Event, Fact, Hold, Phase, Recorded, State, Timing, TokenHash,
+    Answer, Command, Core, Duty, Event, Fact, Hold, Phase, Recorded, State, Timing, TokenHash,
 };
 
 use super::Ask;
@@ -271,6 +271,10 @@ impl Oracle {
         self.demand(!again, || format!("{task} is completed, and rendered again"));
         let paused = core.state().jobs.get(&task.job).is_none_or(|job| job.phase == Phase::Paused);
         self.demand(!paused, || format!("{task} was assigned while its job is paused"));
+        let duty = core.agents().get(&agent).map(|agent| agent.duty);
+        self.demand(duty == Some(Duty::On), || {
+            format!("{task} was assigned to one who is {duty:?}")
+        });
         self.memory_is_there(core, agent, device);
     }
 
