@@ -171,7 +171,6 @@ fn a_download_whose_client_was_killed_goes_on_where_it_broke_off() {
     // Somebody else's bytes under the second one's name for what is not whole.
     fs::write(out.join("0002.png.grange-part"), "something else").unwrap();
 
-    ada.relay.set(Weather::default());
     let before = ada.passed();
     well(ada.begins(&fetch));
     let again = ada.passed() - before;
