@@ -11,6 +11,7 @@ use grange_protocol::{LeaseId, Millis};
 use grange_transport::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use crate::core::{Command, Core, Event, Frame, Said};
 use crate::deliver::{Delivery, NotDelivered};
@@ -136,7 +137,7 @@ impl Shell {
     async fn stop(mut self, mut inputs: Inputs) {
         self.handle(Event::Abandon);
         self.instances.kill_all();
-        let goodbye = tokio::time::Instant::now() + GOODBYE;
+        let goodbye = Instant::now() + GOODBYE;
         while !self.core.holding().is_empty() && self.connection.borrow().is_some() {
             tokio::select! {
                 Some(message) = inputs.link.recv() => drop(self.hear(message)),
@@ -310,9 +311,9 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn sleep_until(at: Option<std::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

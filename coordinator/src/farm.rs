@@ -20,6 +20,7 @@ use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
 use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
 use grange_transport::close_code;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::journal::{AttemptLog, Journal, JournalError};
 use crate::rate::Rate;
@@ -521,9 +522,9 @@ impl Farm {
     }
 }
 
-async fn sleep_until(at: Option<std::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -1,9 +1,12 @@
 //! Time that never jumps.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch that advance with the monotonic clock: the wall clock is read
-/// once, so a clock that is set meanwhile changes nothing.
+/// once, so a clock that is set meanwhile changes nothing. The monotonic clock is tokio's, by which
+/// everybody sleeps: in a simulation its time is the simulated one.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,

@@ -5,7 +5,7 @@
 //! where the path carries them), windows of several times a long fat link's bandwidth × delay,
 //! and BBR, which on a link with 0.5 % loss carries fifty times what Cubic does.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use grange_protocol::stream::{ALPN_JOIN, COORDINATOR_NAME};
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
-    ClientConfig, Connection, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
+    VarInt,
 };
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::{Identity, IdentityError, Peer};
 use crate::reset::ResetKey;
+use crate::socket::Socket;
 use crate::tls;
 
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-const DATAGRAM_MAX_BYTES: u16 = 6_500;
+pub(crate) const DATAGRAM_MAX_BYTES: u16 = 6_500;
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Until a peer has shown who it is.
@@ -58,18 +58,22 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn new(identity: &Identity) -> Result<Self, ConnectError> {
+        Self::on(Socket::anywhere().map_err(ConnectError::Socket)?, identity)
+    }
+
+    /// One whose datagrams go through that socket.
+    pub fn on(socket: Socket, identity: &Identity) -> Result<Self, ConnectError> {
         let tls = tls::client(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
-        Self::with_tls(tls, identity.farm.addresses.clone())
+        Self::with_tls(socket, tls, identity.farm.addresses.clone())
     }
 
     pub(crate) fn with_tls(
+        socket: Socket,
         tls: quinn::crypto::rustls::QuicClientConfig,
         addresses: Vec<String>,
     ) -> Result<Self, ConnectError> {
-        // A wildcard IPv6 socket reaches IPv4 too; hosts without IPv6 get an IPv4 one.
-        let socket = UdpSocket::bind("[::]:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"));
-        let socket = socket.map_err(ConnectError::Socket)?;
-        let mut inner = quinn_endpoint(socket, EndpointConfig::default(), None)?;
+        let endpoint = socket.endpoint(EndpointConfig::default(), None);
+        let mut inner = endpoint.map_err(ConnectError::Socket)?;
         let mut config = ClientConfig::new(Arc::new(tls));
         config.transport_config(Arc::new(transport(CONNECTION_WINDOW_BYTES)));
         inner.set_default_client_config(config);
@@ -154,14 +158,23 @@ impl Listener {
         identity: &Identity,
         reset_key: &ResetKey,
     ) -> Result<Self, ConnectError> {
+        let socket = Socket::bind(address).map_err(|error| ConnectError::Bind(address, error))?;
+        Self::on(socket, identity, reset_key)
+    }
+
+    /// One whose datagrams come through that socket.
+    pub fn on(
+        socket: Socket,
+        identity: &Identity,
+        reset_key: &ResetKey,
+    ) -> Result<Self, ConnectError> {
         let tls = tls::server(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let socket =
-            UdpSocket::bind(address).map_err(|error| ConnectError::Bind(address, error))?;
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport(STRANGER_WINDOW_BYTES)));
         let mut endpoint = EndpointConfig::default();
         reset_key.apply(&mut endpoint);
-        Ok(Self { inner: quinn_endpoint(socket, endpoint, Some(config))? })
+        let inner = socket.endpoint(endpoint, Some(config)).map_err(ConnectError::Socket)?;
+        Ok(Self { inner })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -217,21 +230,6 @@ impl Knock {
 fn peer_of(connection: &Connection) -> Option<Peer> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     Peer::of(chain.first()?).ok()
-}
-
-fn quinn_endpoint(
-    socket: UdpSocket,
-    mut config: EndpointConfig,
-    server: Option<ServerConfig>,
-) -> Result<quinn::Endpoint, ConnectError> {
-    // Less than asked for is slower, not wrong: the kernel's limit is not ours to judge.
-    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    config
-        .max_udp_payload_size(DATAGRAM_MAX_BYTES)
-        .map_err(|error| ConnectError::Tls(error.to_string()))?;
-    quinn::Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
-        .map_err(ConnectError::Socket)
 }
 
 fn transport(connection_window: u32) -> TransportConfig {

@@ -11,13 +11,23 @@ use crate::authority;
 use crate::endpoint::{ConnectError, Endpoint, close_code};
 use crate::identity::{FarmAddress, Identity, IdentityError};
 use crate::message::{Receiver, Sender, StreamError};
+use crate::socket::Socket;
 use crate::tls;
 
 /// Joins a farm: makes a key, has it signed, and returns the identity for the caller to save.
 /// `name` is what the farm calls the newcomer.
 pub async fn join(join: &JoinString, name: Label) -> Result<Identity, JoinError> {
+    join_on(Socket::anywhere().map_err(ConnectError::Socket)?, join, name).await
+}
+
+/// The same, through that socket.
+pub async fn join_on(
+    socket: Socket,
+    join: &JoinString,
+    name: Label,
+) -> Result<Identity, JoinError> {
     let tls = tls::newcomer(join.ca).map_err(|error| ConnectError::Tls(error.to_string()))?;
-    let endpoint = Endpoint::with_tls(tls, join.addresses.clone())?;
+    let endpoint = Endpoint::with_tls(socket, tls, join.addresses.clone())?;
     let connection = endpoint.connect().await?;
     let (key, csr) = authority::request()?;
     let ca = farm_ca(&connection, join)?;

@@ -1,7 +1,7 @@
 //! Bytes between the parts of a farm: QUIC with mutual TLS, typed messages, files.
 //!
 //! Owns identities and how they are made ([`identity`], [`authority`], [`enrol`]), the tuned QUIC
-//! endpoint ([`endpoint`]), what a coordinator says of connections from before it was started
+//! endpoint ([`endpoint`]) on its [`socket`], what a coordinator says of connections from before it was started
 //! ([`reset`]), streams of messages ([`message`]) and of file bytes ([`file`]). Never
 //! decides anything and never touches a disk but for identities.
 //!
@@ -17,6 +17,7 @@ pub mod file;
 pub mod identity;
 pub mod message;
 pub mod reset;
+pub mod socket;
 mod tls;
 
 pub use authority::Authority;
@@ -24,6 +25,7 @@ pub use endpoint::{ConnectError, Endpoint, Listener, close_code};
 pub use identity::{Identity, IdentityError, Peer};
 pub use message::{Receiver, Sender, StreamError};
 pub use reset::ResetKey;
+pub use socket::Socket;
 
 /// quinn's handle of one connection; cheap to clone.
 pub use quinn::{Connection, ConnectionError};
