@@ -22,7 +22,7 @@ use crate::core::{Core, Patience};
 use crate::deliver::Delivery;
 use crate::gpu::{self, Devices};
 use crate::host::{self, Host};
-use crate::instances::{Instances, Shared};
+use crate::instances::{Blenders, Instances, Shared, Stage};
 use crate::link::{Link, OUTGOING};
 use crate::sandbox::{self, Cell, Sandbox};
 use crate::scenes::Scenes;
@@ -40,6 +40,14 @@ pub struct Agent {
     wishes: mpsc::Sender<Wish>,
     task: JoinHandle<anyhow::Result<()>>,
     hello: AgentHello,
+}
+
+/// What is around an agent, for whoever gives it another world than this host and its network.
+pub struct Surroundings {
+    /// Through which it reaches the coordinator.
+    pub endpoint: Endpoint,
+    /// Blenders instead of those that are installed.
+    pub stage: Option<Arc<dyn Stage>>,
 }
 
 /// Tells whether an agent's loop turns.
@@ -60,6 +68,16 @@ impl Agent {
     /// Finds and tries the Blenders of this host, then connects, and goes on connecting for as long
     /// as it runs. Fails if there is no Blender, no sandbox, or no place to work in.
     pub async fn start(config: Config, identity: &Identity) -> anyhow::Result<Self> {
+        let surroundings = Surroundings { endpoint: Endpoint::new(identity)?, stage: None };
+        Self::start_in(surroundings, config, identity).await
+    }
+
+    /// The same, in other surroundings.
+    pub async fn start_in(
+        surroundings: Surroundings,
+        config: Config,
+        identity: &Identity,
+    ) -> anyhow::Result<Self> {
         anyhow::ensure!(
             identity.peer.role == Role::Agent,
             "the identity is one of a {}, not of an agent: join with a join string for agents",
@@ -75,14 +93,20 @@ impl Agent {
             renew(dir).with_context(|| format!("{} cannot be used", dir.display()))?;
         }
         let run_dir = run_dir()?;
-        let runtimes = find_runtimes(&config, &sandbox, run_dir.path(), &scratch).await?;
+        let blenders = match surroundings.stage {
+            Some(stage) => Blenders::Played(stage),
+            None => {
+                let found = find_runtimes(&config, &sandbox, run_dir.path(), &scratch).await?;
+                Blenders::Found(found)
+            }
+        };
         let host = Host::open()?;
         let devices = find_devices(&config).await?;
         let ffmpeg = sandbox::find_program("ffmpeg");
         let hello = AgentHello {
             name: config.name.clone(),
             software: env!("CARGO_PKG_VERSION").into(),
-            runtimes: runtimes.iter().map(|runtime| runtime.info.clone()).collect(),
+            runtimes: blenders.infos(),
             devices: devices.found().iter().map(|found| found.info.clone()).collect(),
             ffmpeg: ffmpeg.is_some(),
             ahead: config.ahead,
@@ -97,7 +121,7 @@ impl Agent {
         let (to_loop, from_link) = mpsc::channel(EVENTS);
         let (wishes, wished) = mpsc::channel(4);
         let link = Link {
-            endpoint: Endpoint::new(identity)?,
+            endpoint: surroundings.endpoint,
             hello: hello.clone(),
             to_loop,
             outgoing: outgoing_taken,
@@ -124,7 +148,7 @@ impl Agent {
             host,
             places: Places::of(&[&scratch, &store_dir]),
             instances: Instances::new(Shared {
-                runtimes,
+                blenders,
                 devices: devices.found().to_vec(),
                 sandbox: sandbox.clone(),
                 run_dir: run_dir.path().into(),

@@ -13,7 +13,7 @@ use grange_blender::instance::{
 };
 use grange_blender::runtime::Runtime;
 use grange_protocol::LayoutPath;
-use grange_protocol::agent::{DeviceKind, Failure, FailureKind};
+use grange_protocol::agent::{DeviceKind, Failure, FailureKind, RuntimeInfo};
 use grange_protocol::job::SceneNeeds;
 use grange_protocol::session::Raised;
 use tokio::sync::mpsc;
@@ -35,9 +35,33 @@ pub(crate) struct Instances {
     live: HashMap<InstanceId, Handle>,
 }
 
+/// The Blenders of this host.
+pub(crate) enum Blenders {
+    Found(Vec<Runtime>),
+    Played(Arc<dyn Stage>),
+}
+
+impl Blenders {
+    pub(crate) fn infos(&self) -> Vec<RuntimeInfo> {
+        match self {
+            Self::Found(runtimes) => runtimes.iter().map(|runtime| runtime.info.clone()).collect(),
+            Self::Played(stage) => vec![stage.info()],
+        }
+    }
+}
+
+/// Where Blenders are played by [stand-ins](grange_blender::instance::StandIn), without processes.
+pub trait Stage: Send + Sync {
+    /// The one version of Blender that is played.
+    fn info(&self) -> RuntimeInfo;
+
+    /// Starts an instance, of which somebody plays the other end.
+    fn start(&self) -> (Instance, mpsc::Receiver<InstanceEvent>);
+}
+
 /// What every instance's task uses.
 pub(crate) struct Shared {
-    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) blenders: Blenders,
     pub(crate) devices: Vec<Found>,
     pub(crate) sandbox: Sandbox,
     /// For sockets, so its path is short.
@@ -155,25 +179,14 @@ async fn run(
     places: &Places,
     told: &mut mpsc::Receiver<Deed>,
 ) -> (Failure, String) {
-    let Some(runtime) = choose(&shared.runtimes, &start.needs) else {
-        let reason =
-            format!("this host has no Blender that can render a file of {}", start.needs.saved_by);
-        return (host_failure(reason), String::new());
-    };
-    let command = match command(shared, runtime, start, layout, places) {
-        Ok(command) => command,
-        Err(error) => {
-            return (host_failure(format!("the sandbox cannot be set up: {error}")), String::new());
-        }
-    };
-    let starting = Instance::start(command, &places.run, Limits::default());
-    let (instance, events) = tokio::select! {
-        started = starting => match started {
-            Ok(started) => started,
-            Err(error) => return (host_failure(format!("Blender does not start: {error}")), String::new()),
-        },
+    let started = tokio::select! {
+        started = begin(shared, start, layout, places) => started,
         // Nothing but the order to end can come before the hello.
         _ = told.recv() => return (stopped(), String::new()),
+    };
+    let (instance, events) = match started {
+        Ok(started) => started,
+        Err(reason) => return (host_failure(reason), String::new()),
     };
     let mut driver = Driver {
         shared,
@@ -190,6 +203,26 @@ async fn run(
     let blender = driver.instance.hello().full_version.clone();
     driver.tell(Event::InstanceUp { instance: start.instance, pid, blender }).await;
     driver.drive(events, told).await
+}
+
+/// Starts it; the error is a sentence.
+async fn begin(
+    shared: &Shared,
+    start: &Start,
+    layout: PathBuf,
+    places: &Places,
+) -> Result<(Instance, mpsc::Receiver<InstanceEvent>), String> {
+    let runtimes = match &shared.blenders {
+        Blenders::Found(runtimes) => runtimes,
+        Blenders::Played(stage) => return Ok(stage.start()),
+    };
+    let runtime = choose(runtimes, &start.needs).ok_or_else(|| {
+        format!("this host has no Blender that can render a file of {}", start.needs.saved_by)
+    })?;
+    let command = command(shared, runtime, start, layout, places)
+        .map_err(|error| format!("the sandbox cannot be set up: {error}"))?;
+    let started = Instance::start(command, &places.run, Limits::default()).await;
+    started.map_err(|error| format!("Blender does not start: {error}"))
 }
 
 /// The runtime that changes the file least: the oldest that can render it.

@@ -24,4 +24,5 @@ mod space;
 mod supply;
 mod work;
 
-pub use agent::{Agent, Pulse};
+pub use agent::{Agent, Pulse, Surroundings};
+pub use instances::Stage;

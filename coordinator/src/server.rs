@@ -13,7 +13,7 @@ use grange_protocol::{AgentId, BlobHash};
 use grange_scheduler::{Answer, Event, TokenHash};
 use grange_store::Store;
 use grange_transport::identity::FarmAddress;
-use grange_transport::{Authority, Identity, Listener, Peer};
+use grange_transport::{Authority, Identity, Listener, Peer, Socket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -48,6 +48,15 @@ impl Server {
     /// Opens the state directory, replays the journal, listens. On the first start it makes the
     /// farm's CA, and an admin identity for this host in `STATE/admin`.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        Self::open(config, None).await
+    }
+
+    /// The same, but the farm's connections come through that socket.
+    pub async fn bind_on(socket: Socket, config: Config) -> anyhow::Result<Self> {
+        Self::open(config, Some(socket)).await
+    }
+
+    async fn open(config: Config, socket: Option<Socket>) -> anyhow::Result<Self> {
         let state_dir = config.state_dir.as_path();
         DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(|| {
             format!("the state directory {} cannot be made", state_dir.display())
@@ -63,7 +72,10 @@ impl Server {
         let archive = journal.archive();
         let own = authority
             .coordinator(FarmAddress { name: config.farm.clone(), addresses: Vec::new() })?;
-        let listener = Listener::bind(config.listen, &own, &authority.reset_key())?;
+        let listener = match socket {
+            Some(socket) => Listener::on(socket, &own, &authority.reset_key())?,
+            None => Listener::bind(config.listen, &own, &authority.reset_key())?,
+        };
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
         let storage = Storage::watch(state_dir);

@@ -43,7 +43,11 @@ pub struct Watch {
 
 impl Farm {
     pub async fn connect(identity: &Identity) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::new(identity)?;
+        Self::connect_through(Endpoint::new(identity)?).await
+    }
+
+    /// The same, through an endpoint of the caller's.
+    pub async fn connect_through(endpoint: Endpoint) -> Result<Self, ClientError> {
         let connection = endpoint.connect().await?;
         Ok(Self { endpoint, connection })
     }

@@ -17,6 +17,7 @@ mod log;
 mod oom;
 mod order;
 mod outputs;
+mod stand_in;
 mod start;
 mod state;
 mod stats;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use exit::{Exit, ExitHow};
 pub use order::{
@@ -36,6 +37,7 @@ pub use order::{
     RenderProgress, Rendered, SessionFrame,
 };
 pub use outputs::RenderedFile;
+pub use stand_in::StandIn;
 pub use start::StartError;
 pub use stats::Stats;
 pub use wire::{CyclesDevice, Hello};
@@ -81,6 +83,8 @@ struct Shared {
     pid: OnceLock<Option<u32>>,
     /// What the kernel had killed for want of memory when the process was started.
     kills_before: OomKills,
+    /// For an instance that is no process.
+    killed: Arc<Notify>,
 }
 
 /// Why an order was not taken.
@@ -121,6 +125,7 @@ impl Instance {
     /// Kills the whole process group at once.
     pub fn kill(&self) {
         self.shared.group.kill();
+        self.shared.killed.notify_one();
     }
 
     /// What this Blender is and has.
@@ -169,7 +174,8 @@ impl Drop for Instance {
 impl Shared {
     fn new(group: Group) -> Self {
         let kills_before = OomKills::now();
-        Self { group, log: Mutex::default(), pid: OnceLock::new(), kills_before }
+        let (log, pid, killed) = (Mutex::default(), OnceLock::new(), Arc::default());
+        Self { group, log, pid, kills_before, killed }
     }
 
     /// Whether the kernel has killed anybody for want of memory since, if it says that.

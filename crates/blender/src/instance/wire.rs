@@ -166,6 +166,23 @@ pub struct CyclesDevice {
     pub id: String,
 }
 
+impl Hello {
+    /// Of a Blender that is none.
+    pub(super) fn of(version: &str) -> Self {
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Self {
+            version: (next(), next(), next()),
+            full_version: version.into(),
+            engines: Vec::new(),
+            devices: Vec::new(),
+            denoiser: false,
+            can_stop: true,
+            stats: true,
+        }
+    }
+}
+
 impl FromWorker {
     pub(crate) fn parse(line: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(line)
