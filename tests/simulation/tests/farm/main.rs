@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! GRANGE_SEED=7 cargo test -p grange-simulation -- --nocapture
+//! GRANGE_SEED=7 GRANGE_LOG=debug,turmoil=warn,quinn=warn cargo test -p grange-simulation -- --nocapture
+//! GRANGE_SEED=21-200 cargo test -p grange-simulation -- --nocapture
 //! ```
 
 mod blender;
@@ -27,8 +29,7 @@ fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
         let log = tracing_subscriber::fmt().with_env_filter(directives).with_test_writer();
         let _ = log.try_init();
     }
-    let one = std::env::var("GRANGE_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
-    let (first, last) = one.map_or((1, SEEDS), |seed| (seed, seed));
+    let (first, last) = seeds();
     let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let ended: Vec<Ended> = std::thread::scope(|scope| {
@@ -37,6 +38,14 @@ fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
     });
     let violated = ended.iter().filter(|farm| !farm.problems.is_empty()).count();
     assert_eq!(violated, 0, "farms have broken their promise; what they did is above");
+}
+
+/// The first and the last: those of every build, or what `GRANGE_SEED` says, such as `7` or `21-200`.
+fn seeds() -> (u64, u64) {
+    let Ok(text) = std::env::var("GRANGE_SEED") else { return (1, SEEDS) };
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    let seed = |text: &str| text.parse().expect("GRANGE_SEED is a number, or two like 21-200");
+    (seed(first), seed(last))
 }
 
 #[expect(clippy::print_stdout, reason = "a failed test tells how to have it again")]
