@@ -233,3 +233,39 @@ fn advertised(local: SocketAddr) -> Vec<String> {
         .map(|address| SocketAddr::new(address.ip(), port).to_string());
     [Some(format!("{}:{port}", host_name())), facing].into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpListen, Keep};
+    use grange_transport::{ConnectionError, Endpoint, close_code};
+
+    /// An agent that is told so ends for good.
+    #[tokio::test]
+    async fn whoever_knocks_while_it_stops_is_not_called_a_stranger() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            farm: "meadow".parse().unwrap(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            http_listen: HttpListen::Off,
+            advertise: None,
+            state_dir: dir.path().into(),
+            journal: None,
+            timing: grange_scheduler::Timing::default(),
+            keep: Keep::ALL,
+            log: String::new(),
+        };
+        let server = Server::bind(config).await.unwrap();
+        let admin = Identity::load(server.admin_identity()).unwrap();
+        // What `shutdown` begins with; then it closes the listener.
+        server.farm.stop().await;
+        let connection = Endpoint::new(&admin).unwrap().connect().await.unwrap();
+        match connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code, close_code::STOPPING);
+            }
+            other => panic!("{other}"),
+        }
+        server.shutdown().await;
+    }
+}

@@ -22,7 +22,7 @@ use grange_transport::{
 };
 use tokio::sync::Semaphore;
 
-use crate::farm::FarmHandle;
+use crate::farm::{FarmHandle, Stopped};
 use crate::journal::Archive;
 use crate::keeping::Keeping;
 use crate::links::Links;
@@ -66,14 +66,19 @@ pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
             }
         }
         Some(Accepted::Member(peer, connection)) => {
-            if is_known(&shared, &peer, &connection).await {
-                serve_member(shared, peer, connection).await;
-            } else {
-                tracing::warn!(
-                    "{remote} shows a certificate of {} that this farm does not know",
-                    peer.name
-                );
-                connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
+            match is_known(&shared, &peer, &connection).await {
+                Ok(true) => serve_member(shared, peer, connection).await,
+                Ok(false) => {
+                    tracing::warn!(
+                        "{remote} shows a certificate of {} that this farm does not know",
+                        peer.name
+                    );
+                    connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
+                }
+                // Nobody looks it up any more. An agent that is called a stranger ends for good.
+                Err(Stopped) => {
+                    connection.close(close_code::STOPPING, b"the coordinator is stopping")
+                }
             }
         }
     }
@@ -81,7 +86,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
 
 /// Whether the farm knows somebody. While its journal waits for room nobody can say, and whoever
 /// asks something is told so.
-async fn is_known(shared: &Shared, peer: &Peer, connection: &Connection) -> bool {
+async fn is_known(shared: &Shared, peer: &Peer, connection: &Connection) -> Result<bool, Stopped> {
     let (id, role) = (peer.id, peer.role);
     let known = shared.farm.look(move |farm| farm.core.is_member(id, role));
     let mut known = std::pin::pin!(known);
@@ -90,7 +95,7 @@ async fn is_known(shared: &Shared, peer: &Peer, connection: &Connection) -> bool
         let refusal = shared.storage.refuses_all();
         let waits = refusal.is_some();
         tokio::select! {
-            known = &mut known => return known.unwrap_or(false),
+            known = &mut known => return known,
             Ok((send, recv)) = connection.accept_bi(), if waits => {
                 let refusing = refuse_next(refusal.unwrap_or_else(stopping), send, recv);
                 let _ = tokio::time::timeout(ASK_WITHIN, refusing).await;
