@@ -2,6 +2,7 @@
 //! network on which nothing is sure.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::blender::now;
 use crate::hosts::{BLEND, Ground, PORT, Scene};
 use crate::plan::{AGENTS, Job, Plan};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Whoever hears nothing for so long asks anew.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +37,8 @@ pub(crate) struct Told {
     pub(crate) outputs: BTreeMap<(JobId, OutputName), (BlobHash, Duration)>,
     /// What cannot be: an acknowledged job that is gone, an output that has changed.
     pub(crate) contradictions: Vec<String>,
-    pub(crate) all_ended: bool,
+    /// When it last saw that every job had ended, also those of which it had heard no number.
+    pub(crate) all_ended_at: Option<Duration>,
     pub(crate) connections: u64,
 }
 
@@ -46,14 +48,16 @@ pub(crate) async fn client(
     told: Arc<Mutex<Told>>,
 ) -> anyhow::Result<()> {
     let mut client = Client { ground, told, farm: None };
-    client.make_joins().await;
     let mut waiting = plan.jobs.iter().copied().enumerate().peekable();
     loop {
+        client.make_a_join_string().await;
         while let Some((at, job)) = waiting.next_if(|(_, job)| after(job.at_ms)) {
             client.submit(at, job).await;
         }
-        let all_ended = client.look().await;
-        client.told.lock().unwrap().all_ended = all_ended && waiting.peek().is_none();
+        let looked_at = now();
+        if client.look().await && waiting.peek().is_none() {
+            client.told.lock().unwrap().all_ended_at = Some(looked_at);
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -102,15 +106,13 @@ impl Client {
         }
     }
 
-    async fn make_joins(&mut self) {
-        while self.ground.joins.lock().unwrap().len() < AGENTS {
-            let made = self
-                .ask(async |farm| farm.create_token(Role::Agent, Duration::from_secs(600)).await)
-                .await;
-            match made {
-                Some(token) => self.ground.joins.lock().unwrap().push(token.join),
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
+    /// If somebody still needs one.
+    async fn make_a_join_string(&mut self) {
+        let needed = self.ground.joined.load(Ordering::Relaxed) < AGENTS;
+        if needed && self.ground.join.lock().unwrap().is_none() {
+            let ttl = Duration::from_secs(600);
+            let made = self.ask(async |farm| farm.create_token(Role::Agent, ttl).await).await;
+            *self.ground.join.lock().unwrap() = made.map(|token| token.join);
         }
     }
 
@@ -139,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Whether every job has ended, also those of which no number was heard.
+    /// Whether every job has ended.
     async fn look(&mut self) -> bool {
         let Some(jobs) = self.ask(async |farm| farm.jobs().await).await else { return false };
         for job in &jobs {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use grange_coordinator::{HttpListen, Keep, Server};
 use grange_protocol::Manifest;
 use grange_protocol::codec;
 use grange_protocol::manifest::ManifestEntry;
+use grange_protocol::shot::Label;
 use grange_store::Store;
 use grange_transport::{Endpoint, Identity, enrol};
 use tokio::sync::Notify;
 
 use crate::blender::Player;
 use crate::network::Network;
+use crate::plan::SCENES;
 
 pub(crate) const PORT: u16 = 4747;
 /// Tries of a coordinator to start: the threads of the one that crashed may still have its files.
@@ -29,8 +32,9 @@ pub(crate) struct Ground {
     pub(crate) home: PathBuf,
     pub(crate) network: Network,
     pub(crate) coordinator: IpAddr,
-    /// Join strings, once the client has made them.
-    pub(crate) joins: Arc<Mutex<Vec<String>>>,
+    /// A join string that nobody has used yet, which the client makes.
+    pub(crate) join: Arc<Mutex<Option<String>>>,
+    pub(crate) joined: Arc<AtomicUsize>,
     /// Tells the coordinator to end in good order.
     pub(crate) stop: Arc<Notify>,
 }
@@ -112,24 +116,30 @@ async fn identity(
     if let Ok(identity) = Identity::load(&dir) {
         return Ok(identity);
     }
-    let join = loop {
-        if let Some(join) = ground.joins.lock().unwrap().get(agent) {
-            break join.clone();
+    let name: Label = format!("agent{agent}").parse()?;
+    let identity = loop {
+        let join = ground.join.lock().unwrap().take();
+        let Some(join) = join else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let socket = ground.network.bind(0).await?;
+        // Whoever did not hear the answer needs another join string: the first one may be used up.
+        match enrol::join_on(socket, &join.parse().context("a join string")?, name.clone()).await {
+            Ok(identity) => break identity,
+            Err(error) => tracing::info!("{name} has not joined yet: {error}"),
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let socket = ground.network.bind(0).await?;
-    let join = join.parse().context("a join string")?;
-    let identity = enrol::join_on(socket, &join, format!("agent{agent}").parse()?).await?;
     std::fs::create_dir_all(home)?;
-    identity.save(&dir)?;
     // They have the scenes from earlier jobs.
     let store = Arc::new(Store::open(&home.join("store"))?);
-    for number in 0..=u8::MAX {
+    for number in 0..SCENES {
         let scene = Scene::of(number);
         store.put_bytes(&scene.blend)?;
         store.put_bytes(&scene.manifest)?;
     }
+    identity.save(&dir)?;
+    ground.joined.fetch_add(1, Ordering::Relaxed);
     Ok(identity)
 }
 

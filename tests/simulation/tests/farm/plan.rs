@@ -7,8 +7,9 @@ use crate::blender::Manners;
 use crate::network::Weather;
 
 pub(crate) const AGENTS: usize = 10;
-/// Agents join before anything goes wrong.
-pub(crate) const QUIET_MS: u64 = 3_000;
+pub(crate) const SCENES: u8 = 3;
+/// Hosts start before any of them crashes.
+const QUIET_MS: u64 = 2_000;
 
 pub(crate) struct Plan {
     /// From here on nothing goes wrong any more.
@@ -109,7 +110,7 @@ fn jobs(peace_ms: u64, random: &mut fastrand::Rng) -> Vec<Job> {
         .map(|_| Job {
             at_ms: random.u64(QUIET_MS..peace_ms),
             frames: random.i32(1..40),
-            scene: random.u8(..3),
+            scene: random.u8(..SCENES),
             priority: random.u8(40..60),
         })
         .collect();

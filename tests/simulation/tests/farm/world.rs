@@ -97,7 +97,8 @@ impl World<'_> {
             home: home.into(),
             network: Network::new(plan.weather, seed),
             coordinator: sim.lookup("coordinator"),
-            joins: Arc::default(),
+            join: Arc::default(),
+            joined: Arc::default(),
             stop: Arc::new(Notify::new()),
         };
         let (told, rendered, crashed) = <(Arc<Mutex<Told>>, Arc<_>, Arc<_>)>::default();
@@ -132,7 +133,7 @@ impl World<'_> {
         let plan = self.plan.clone();
         let mut deeds = plan.deeds.iter().copied().peekable();
         let peace = Duration::from_millis(plan.peace_ms);
-        while self.sim.elapsed() < peace || !self.told.lock().unwrap().all_ended {
+        while self.told.lock().unwrap().all_ended_at.is_none_or(|at| at < peace) {
             let now = self.sim.elapsed();
             while let Some(deed) = deeds.next_if(|deed| Duration::from_millis(deed.at_ms) <= now) {
                 self.perform(deed);
