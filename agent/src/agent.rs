@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use grange_blender::runtime::{self, Launch, Runtime};
+use grange_blocking as blocking;
 use grange_daemon::clock::Clock;
 use grange_protocol::agent::{AgentHello, DeviceKind};
 use grange_protocol::client::Role;
@@ -209,7 +210,7 @@ impl Agent {
 /// The devices of this host. Their drivers may take their time.
 async fn find_devices(config: &Config) -> anyhow::Result<Devices> {
     let config = config.clone();
-    let finding = tokio::task::spawn_blocking(move || Devices::find(&config));
+    let finding = blocking::run(move || Devices::find(&config));
     finding.await.context("the search for devices broke")
 }
 

@@ -12,13 +12,14 @@ use cap_std::fs::Dir;
 use grange_blender::instance::RenderedFile as SplitFile;
 use grange_blender::truths::{PASSES, split};
 use grange_blender::verify::verify;
+use grange_blocking as blocking;
 use grange_faults::point;
 use grange_protocol::agent::{Assignment, Failure, FailureKind};
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
 use grange_protocol::{OutputName, RefusalCode};
 use grange_transport::{StreamError, exchange};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use crate::core::{Frame, RenderedFile};
 use crate::supply::Supply;
@@ -94,7 +95,7 @@ impl Delivery {
         if !frame.truths.is_empty() {
             dirs.push(self.scratch.join(truths_dir(frame)));
         }
-        spawn_blocking(move || {
+        blocking::run(move || {
             for dir in dirs {
                 if let Err(error) = std::fs::remove_dir_all(&dir) {
                     tracing::debug!("{} stays: {error}", dir.display());
@@ -112,7 +113,7 @@ impl Delivery {
         let (scratch, dir, truths) =
             (self.scratch.clone(), truths_dir(frame), frame.truths.clone());
         let passes = frame.dir.join(PASSES);
-        let made = spawn_blocking(move || -> Result<_, Failure> {
+        let made = blocking::run(move || -> Result<_, Failure> {
             let passes = open(&scratch, &passes).map_err(|error| {
                 let reason = format!("the passes of its ground truths cannot be read: {error}");
                 Failure::new(FailureKind::Output, reason)
@@ -137,7 +138,7 @@ impl Delivery {
     async fn inspect(&self, number: i32, file: &RenderedFile) -> Result<(Output, File), Failure> {
         let _permit = self.verifications.acquire().await;
         let (scratch, path) = (self.scratch.clone(), file.path.clone());
-        let inspected = spawn_blocking(move || open_and_verify(&scratch, &path)).await;
+        let inspected = blocking::run(move || open_and_verify(&scratch, &path)).await;
         let (source, blob) = inspected
             .map_err(|error| Failure::new(FailureKind::Other, error.to_string()))?
             .map_err(|why| self.not_whole(&file.name, &why))?;

@@ -8,12 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use grange_blocking as blocking;
 use grange_faults::point;
 use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::file::Blob;
 use grange_protocol::limits::MANIFEST_MAX;
 use grange_protocol::{BlobHash, Manifest, codec};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use crate::supply::Supply;
 
@@ -54,7 +55,7 @@ impl Scenes {
             fetched.unwrap_or_else(|error| Err(cannot(&error.to_string())))?;
         }
         let scenes = self.clone();
-        let laid_out = spawn_blocking(move || scenes.lay_out(hash, &manifest)).await;
+        let laid_out = blocking::run(move || scenes.lay_out(hash, &manifest)).await;
         laid_out.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
             let reason = format!("the scene's files cannot be laid out: {error}");
             Failure::new(kind_of(&error), reason)
@@ -66,7 +67,7 @@ impl Scenes {
     pub(crate) fn release(&self, manifest: BlobHash) {
         let unused = self.set_aside(manifest);
         let scenes = self.clone();
-        spawn_blocking(move || {
+        blocking::run(move || {
             if let Some(unused) = unused {
                 let _ = fs::remove_dir_all(unused);
             }

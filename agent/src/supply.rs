@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grange_blocking as blocking;
 use grange_protocol::BlobHash;
 use grange_protocol::agent::{Failure, FailureKind};
 use grange_protocol::file::Blob;
 use grange_store::{ReceiveError, Store};
 use grange_transport::{Connection, StreamError, exchange, file};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 
 /// Files that are fetched at once; more wait.
 const FETCHES: usize = 16;
@@ -60,22 +61,17 @@ impl Supply {
     async fn try_fetch(&self, blob: Blob) -> Result<(), NotFetched> {
         let connection = self.connected().await?;
         let store = self.store.clone();
-        let mut receiving = spawn_blocking(move || store.receive(blob)).await??;
+        let receiving = blocking::run(move || store.receive(blob)).await??;
         let offset = receiving.offset();
-        let (pieces, mut incoming) = file::incoming();
-        let writing = spawn_blocking(move || {
-            while let Some(piece) = incoming.blocking_recv() {
-                for bytes in piece {
-                    receiving.write(&bytes)?;
-                }
-            }
-            Ok::<_, ReceiveError>(receiving)
+        let (pieces, incoming) = file::incoming();
+        let writing = blocking::consume(incoming, receiving, |receiving, piece| {
+            piece.iter().try_for_each(|bytes| receiving.write(bytes))
         });
         let fetched = exchange::get_blob(&connection, blob.hash, offset, &pieces).await;
         drop(pieces);
         let receiving = writing.await??;
         fetched?;
-        Ok(spawn_blocking(move || receiving.finish()).await??)
+        Ok(blocking::run(move || receiving.finish()).await??)
     }
 
     /// Fetches a small file whose length is not known beforehand.
@@ -84,24 +80,19 @@ impl Supply {
             return Ok(());
         }
         let connection = self.connected().await?;
-        let (pieces, mut incoming) = file::incoming();
-        let collecting = spawn_blocking(move || {
-            let mut bytes = Vec::new();
-            while let Some(piece) = incoming.blocking_recv() {
-                piece.iter().for_each(|piece| bytes.extend_from_slice(piece));
-                if bytes.len() as u64 > max {
-                    break;
-                }
-            }
-            bytes
+        let (pieces, incoming) = file::incoming();
+        let collecting = blocking::consume(incoming, Vec::new(), move |bytes, piece| {
+            piece.iter().for_each(|piece| bytes.extend_from_slice(piece));
+            let got = bytes.len() as u64;
+            if got > max { Err(ReceiveError::Length { expected: max, got }) } else { Ok(()) }
         });
         let fetched = exchange::get_blob(&connection, hash, 0, &pieces).await;
         drop(pieces);
-        let bytes = collecting.await?;
+        let bytes = collecting.await??;
         fetched?;
         let store = self.store.clone();
         let blob = Blob { hash, len: bytes.len() as u64 };
-        Ok(spawn_blocking(move || store.put_known(blob, &bytes)).await??)
+        Ok(blocking::run(move || store.put_known(blob, &bytes)).await??)
     }
 }
 

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use grange_blocking as blocking;
 use grange_protocol::limits::MANIFEST_MAX;
 use grange_protocol::{BlobHash, JobId, Manifest, codec};
 use grange_scheduler::{Ended, Event, Rules, due};
 use grange_store::{Collected, Store};
 use rustix::fs::FlockOperation;
-use tokio::task::spawn_blocking;
 
 use crate::config::Keep;
 use crate::connection::Shared;
@@ -173,7 +173,7 @@ fn rules(keep: Keep, bytes: u64) -> Rules {
 async fn round(shared: &Arc<Shared>, place: &Place, lock: &Path) -> anyhow::Result<()> {
     let keep = shared.keeping.keep;
     let store = shared.store.clone();
-    let (stored, limit) = spawn_blocking(move || measure(&store, keep.bytes)).await??;
+    let (stored, limit) = blocking::run(move || measure(&store, keep.bytes)).await??;
     let looked = shared.farm.look(look).await?;
     let manifests = looked.manifests;
     let sizes = sizes_of(&shared.store, &manifests).await?;
@@ -190,7 +190,7 @@ async fn round(shared: &Arc<Shared>, place: &Place, lock: &Path) -> anyhow::Resu
     let Some(_lock) = try_lock(lock)? else { return Ok(()) };
     let collected = collect_files(shared, place).await?;
     let store = shared.store.clone();
-    let stored = spawn_blocking(move || store.stored()).await??;
+    let stored = blocking::run(move || store.stored()).await??;
     shared.keeping.note(collected, stored);
     if !old.is_empty() || collected.files > 0 {
         tracing::info!(
@@ -251,7 +251,7 @@ async fn collect_files(shared: &Shared, place: &Place) -> anyhow::Result<Collect
     let committed = place.committed().await?;
     let manifests = shared.farm.look(look).await?.manifests;
     let (store, min_age) = (shared.store.clone(), shared.keeping.keep.uploads);
-    let collected = spawn_blocking(move || {
+    let collected = blocking::run(move || {
         let mut wanted: BTreeSet<BlobHash> = committed.into_iter().map(|blob| blob.hash).collect();
         let manifests: BTreeSet<BlobHash> = manifests.into_values().collect();
         for hash in manifests {
@@ -274,7 +274,7 @@ async fn sizes_of(
         users.entry(*hash).or_default().push(*job);
     }
     let store = store.clone();
-    let sizes = spawn_blocking(move || {
+    let sizes = blocking::run(move || {
         let mut sizes = BTreeMap::new();
         for (hash, jobs) in users {
             if let [job] = jobs[..] {

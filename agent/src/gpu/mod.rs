@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use grange_blocking as blocking;
 use grange_protocol::agent::DeviceInfo;
 use grange_protocol::shot::Label;
 use tokio::sync::mpsc;
@@ -146,11 +147,19 @@ impl Devices {
     }
 }
 
-/// Reads the devices at once and then after each `every`, on a thread of its own: a driver that
+/// Reads the devices now and then after each `every`, on a thread of its own: a driver that
 /// hangs holds up nothing else, not even the agent's end. While nobody takes what was read it waits.
 /// Ends when the receiver is dropped.
 pub(crate) fn watch(mut devices: Devices, every: Duration) -> mpsc::Receiver<Vec<Read>> {
     let (sender, readings) = mpsc::channel(1);
+    if blocking::is_at_once() {
+        tokio::spawn(async move {
+            while sender.send(devices.read()).await.is_ok() {
+                tokio::time::sleep(every).await;
+            }
+        });
+        return readings;
+    }
     let watching = std::thread::Builder::new().name("devices".into()).spawn(move || {
         while sender.blocking_send(devices.read()).is_ok() {
             std::thread::sleep(every);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use grange_blocking as blocking;
 use grange_protocol::client::{
     AgentAction, ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
     Response, Role,
@@ -16,7 +17,6 @@ use grange_protocol::{
 };
 use grange_scheduler::{Answer, Event, Once, TokenHash};
 use grange_store::Store;
-use tokio::task::spawn_blocking;
 
 use super::{Shared, forbidden, no_job, stopping};
 use crate::hours;
@@ -116,7 +116,7 @@ async fn missing_blobs(shared: &Shared, hashes: Vec<BlobHash>) -> Option<Respons
         return Some(invalid("too many files at once"));
     }
     let store = shared.store.clone();
-    spawn_blocking(move || Response::MissingBlobs(store.missing(hashes))).await.ok()
+    blocking::run(move || Response::MissingBlobs(store.missing(hashes))).await.ok()
 }
 
 /// What makes a submission under one of the submitter's keys one job. The submission counts as the
@@ -142,7 +142,7 @@ pub(crate) async fn submit(
     let (queue_anyway, tags) = (submission.queue_anyway, submission.tags.clone());
     let spec = submission.plan().map_err(|why| Refusal::new(RefusalCode::Invalid, why))?;
     let store = shared.store.clone();
-    let checked = spawn_blocking(move || check_files(&store, &spec).map(|()| spec)).await;
+    let checked = blocking::run(move || check_files(&store, &spec).map(|()| spec)).await;
     let spec = Box::new(checked.map_err(|_| stopping())??);
     let answer = shared
         .farm

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use grange_blocking as blocking;
 use grange_protocol::client::Role;
 use grange_protocol::file::{
     Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
@@ -13,7 +14,6 @@ use grange_protocol::{AgentId, Refusal, RefusalCode};
 use grange_scheduler::{Answer, Event};
 use grange_store::{ReceiveError, Store};
 use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, exchange, file};
-use tokio::task::spawn_blocking;
 
 use super::{Shared, reply, stopping};
 
@@ -83,7 +83,7 @@ pub(super) async fn get_blob(
     let mut send = sender.into_inner();
     let store = shared.store.clone();
     let source =
-        spawn_blocking(move || store.read(get.hash)).await.map_err(std::io::Error::other)??;
+        blocking::run(move || store.read(get.hash)).await.map_err(std::io::Error::other)??;
     exchange::send_from(&mut send, source, get.offset).await
 }
 
@@ -154,7 +154,7 @@ async fn receive(
 
 async fn keep_small(store: &Arc<Store>, blob: Blob, bytes: Vec<u8>) -> Result<(), ReceiveError> {
     let store = store.clone();
-    let kept = spawn_blocking(move || {
+    let kept = blocking::run(move || {
         // Checks the length and, as it writes, the hash.
         store.put_known(blob, &bytes)
     });
@@ -170,21 +170,16 @@ async fn receive_large(
     sender: &mut Sender<PutReply>,
 ) -> Result<Result<(), ReceiveError>, StreamError> {
     let opening = store.clone();
-    let opened = spawn_blocking(move || opening.receive(blob)).await;
-    let mut receiving = match opened {
+    let opened = blocking::run(move || opening.receive(blob)).await;
+    let receiving = match opened {
         Ok(Ok(receiving)) => receiving,
         Ok(Err(error)) => return Ok(Err(error)),
         Err(error) => return Ok(Err(ReceiveError::Io(std::io::Error::other(error)))),
     };
     sender.send(&PutReply::SendFrom(receiving.offset())).await?;
-    let (pieces, mut incoming) = file::incoming();
-    let writing = spawn_blocking(move || {
-        while let Some(piece) = incoming.blocking_recv() {
-            for bytes in piece {
-                receiving.write(&bytes)?;
-            }
-        }
-        Ok(receiving)
+    let (pieces, incoming) = file::incoming();
+    let writing = blocking::consume(incoming, receiving, |receiving, piece| {
+        piece.iter().try_for_each(|bytes| receiving.write(bytes))
     });
     let received = file::receive(first, stream, &pieces).await;
     drop(pieces);
@@ -195,6 +190,6 @@ async fn receive_large(
         Err(error) => return Ok(Err(error)),
     };
     received?;
-    let finished = spawn_blocking(move || receiving.finish()).await;
+    let finished = blocking::run(move || receiving.finish()).await;
     Ok(finished.unwrap_or_else(|error| Err(ReceiveError::Io(std::io::Error::other(error)))))
 }

@@ -1,8 +1,10 @@
-//! SQLite: one file in the state directory, a write-ahead log, every commit synced.
+//! SQLite: one file in the state directory, a write-ahead log, every commit synced. Statements are
+//! run by threads of sqlx's.
 
 use std::path::Path;
 use std::time::Duration;
 
+use grange_blocking::wait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
@@ -65,7 +67,7 @@ impl Sqlite {
     }
 
     async fn connect(options: SqliteConnectOptions) -> Result<Self, JournalError> {
-        let mut connection = options.connect().await.map_err(error)?;
+        let mut connection = wait(options.connect()).await.map_err(error)?;
         check_version(&mut connection).await?;
         Ok(Self { connection, options })
     }
@@ -106,7 +108,9 @@ impl Connection for Sqlite {
     }
 
     async fn run_all(&mut self, sql: String) -> Result<(), JournalError> {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await.map_err(error)?;
+        wait(sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection))
+            .await
+            .map_err(error)?;
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Connection for Sqlite {
     }
 
     async fn close(self) -> Result<(), JournalError> {
-        Ok(self.connection.close().await?)
+        Ok(wait(self.connection.close()).await?)
     }
 }
 
@@ -128,7 +132,7 @@ impl Readers for SqliteReaders {
     }
 
     async fn close(self) {
-        self.0.close().await;
+        wait(self.0.close()).await;
     }
 }
 
@@ -145,7 +149,7 @@ async fn fetch(
             Value::Bytes(bytes) => query.bind(bytes),
         };
     }
-    let rows = query.fetch_all(executor).await.map_err(error)?;
+    let rows = wait(query.fetch_all(executor)).await.map_err(error)?;
     rows.iter().map(row).collect()
 }
 
@@ -164,7 +168,7 @@ fn row(row: &SqliteRow) -> Result<Row, JournalError> {
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), JournalError> {
     let version: String =
-        sqlx::query_scalar("select sqlite_version()").fetch_one(connection).await?;
+        wait(sqlx::query_scalar("select sqlite_version()").fetch_one(connection)).await?;
     let numbers: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
     if numbers.as_slice() < [3, 51, 3].as_slice() {
         return Err(JournalError::OldSqlite(version));

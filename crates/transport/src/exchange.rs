@@ -1,8 +1,9 @@
 //! The asking side of every exchange: call, put, get. The words are [`grange_protocol::stream`]'s.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use bytes::Bytes;
+use grange_blocking as blocking;
 use grange_protocol::BlobHash;
 use grange_protocol::client::{Request, Response};
 use grange_protocol::file::{
@@ -13,7 +14,6 @@ use grange_protocol::stream::Open;
 use quinn::{Connection, RecvStream, SendStream};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
 use crate::file;
 use crate::message::{Receiver, Sender, StreamError};
@@ -94,29 +94,50 @@ async fn put(
 /// Sends a file from an offset to its end, and ends the stream.
 pub async fn send_from(
     send: &mut SendStream,
-    mut source: impl Source,
+    source: impl Source,
     offset: u64,
 ) -> Result<(), StreamError> {
     let (pieces, mut outgoing) = file::outgoing();
-    let reading = spawn_blocking(move || {
-        let mut read = || -> std::io::Result<()> {
-            source.seek(SeekFrom::Start(offset))?;
-            loop {
-                let mut piece = Vec::with_capacity(file::PIECE_BYTES);
-                source.by_ref().take(file::PIECE_BYTES as u64).read_to_end(&mut piece)?;
-                if piece.is_empty() || pieces.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                    return Ok(());
-                }
-            }
-        };
-        if let Err(error) = read() {
-            let _ = pieces.blocking_send(Err(error));
-        }
-    });
+    let reading = blocking::produce(pieces, Pieces { source, seek: Some(offset), ended: false });
     let sent = file::send(send, &mut outgoing).await;
     drop(outgoing);
     let _ = reading.await;
     sent
+}
+
+/// A source, piece by piece, to its end or the first error.
+struct Pieces<S> {
+    source: S,
+    /// Where to begin, if it was not begun yet.
+    seek: Option<u64>,
+    ended: bool,
+}
+
+impl<S: Source> Pieces<S> {
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        if let Some(offset) = self.seek.take() {
+            self.source.seek(SeekFrom::Start(offset))?;
+        }
+        let mut piece = Vec::with_capacity(file::PIECE_BYTES);
+        self.source.by_ref().take(file::PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        Ok(piece)
+    }
+}
+
+impl<S: Source> Iterator for Pieces<S> {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let piece = self.read();
+        self.ended = !piece.as_ref().is_ok_and(|piece| !piece.is_empty());
+        match piece {
+            Ok(piece) if piece.is_empty() => None,
+            piece => Some(piece.map(Bytes::from)),
+        }
+    }
 }
 
 /// Fetches a file from an offset on; its bytes go to `pieces`. Returns the whole file's length.
