@@ -107,6 +107,8 @@ impl AsyncUdpSocket for Datagrams {
         let mut state = self.network.0.lock().unwrap();
         let Weather { loss, repetition, damage } = state.weather;
         state.counts.sent += 1;
+        let (len, to) = (transmit.contents.len(), transmit.destination);
+        tracing::trace!("{len} bytes to {to}");
         if transmit.contents.len() > ETHERNET_BYTES {
             return Ok(());
         }

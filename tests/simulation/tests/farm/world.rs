@@ -17,6 +17,7 @@ use crate::client::{Told, client};
 use crate::hosts::{Ground, agent, coordinator};
 use crate::network::{Counts, Network};
 use crate::plan::{AGENTS, Deed, Host, Plan, What};
+use crate::random;
 
 /// Hosts take turns of so long, and datagrams arrive between two turns.
 const TICK: Duration = Duration::from_millis(10);
@@ -38,6 +39,8 @@ pub(crate) struct Ended {
     crashed: u64,
     deeds: BTreeMap<What, u32>,
     datagrams: Counts,
+    /// Of all that was sent and rendered, and when: the same for the same seed.
+    trace: BlobHash,
 }
 
 struct World<'a> {
@@ -55,6 +58,8 @@ struct World<'a> {
 
 pub(crate) fn live(seed: u64) -> Ended {
     let began = Instant::now();
+    random::seed(seed);
+    grange_blocking::at_once();
     // In memory, where there is such a place: a disk's pauses are not this farm's.
     let memory = Path::new("/dev/shm");
     let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -66,7 +71,9 @@ pub(crate) fn live(seed: u64) -> Ended {
     let jobs = world.told.lock().unwrap().jobs.len();
     let rendered = world.rendered.lock().unwrap().len();
     let crashed = *world.crashed.lock().unwrap();
+    let trace = world.trace();
     Ended {
+        trace,
         seed,
         lived: world.sim.elapsed(),
         took: began.elapsed(),
@@ -193,6 +200,16 @@ impl World<'_> {
         tracing::debug!("{now:?}: {what:?} {name}");
     }
 
+    fn trace(&self) -> BlobHash {
+        let told = self.told.lock().unwrap();
+        let pictures = self.rendered.lock().unwrap();
+        let mut trace = format!("{:?}{:?}", told.outputs, self.ground.network.counts());
+        for picture in pictures.iter() {
+            trace.push_str(&format!("{picture:?}"));
+        }
+        BlobHash::of(trace.as_bytes())
+    }
+
     fn object(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -294,9 +311,9 @@ impl fmt::Display for Ended {
         let Counts { sent, lost, repeated, damaged } = self.datagrams;
         write!(
             f,
-            "GRANGE_SEED={} is {verdict}: {} s in {:.1} s, {} jobs, {} outputs, {} pictures rendered, \
+            "seed {} is {verdict}: {} s in {:.1} s, {} jobs, {} outputs, {} pictures rendered, \
              {} Blenders crashed, {sent} datagrams ({lost} lost, {repeated} repeated, {damaged} \
-             damaged), {:?}",
+             damaged), {:?}, trace {}",
             self.seed,
             self.lived.as_secs(),
             self.took.as_secs_f32(),
@@ -305,6 +322,7 @@ impl fmt::Display for Ended {
             self.rendered,
             self.crashed,
             self.deeds,
+            &self.trace.to_hex()[..8],
         )?;
         self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
