@@ -19,6 +19,9 @@ use tokio::sync::mpsc;
 
 const SIGSEGV: i32 = 11;
 const SAMPLES: u32 = 4;
+const SIDE: u32 = 64;
+const LARGE_SIDE: u32 = 600;
+const LARGE_EVERY: u32 = 30;
 
 /// A picture that was rendered.
 #[derive(Clone, Debug)]
@@ -147,8 +150,8 @@ impl Player {
             id,
             files: vec![self.write(order, began)],
             seconds: takes.as_secs_f32(),
-            width: 64,
-            height: 64,
+            width: SIDE,
+            height: SIDE,
             device: None,
             peak_mib: 100,
             device_peak_mib: None,
@@ -180,11 +183,14 @@ impl Player {
         RenderedFile { name, role: OutputRole::Frame, path }
     }
 
-    /// Noise, which is never the same twice: 12 kB, several datagrams.
+    /// Noise, which is never the same twice: 12 kB, several datagrams, and one in many is too large
+    /// to be sent without asking.
     fn picture(&self) -> Vec<u8> {
         let mut random = self.random.lock().unwrap();
-        let picture = RgbImage::from_fn(64, 64, |_, _| {
-            Rgb(random.u32(..).to_le_bytes()[..3].try_into().expect("three of four"))
+        let side = if random.u32(..LARGE_EVERY) == 0 { LARGE_SIDE } else { SIDE };
+        let picture = RgbImage::from_fn(side, side, |_, _| {
+            let [red, green, blue, _] = random.u32(..).to_le_bytes();
+            Rgb([red, green, blue])
         });
         let mut bytes = std::io::Cursor::new(Vec::new());
         picture.write_to(&mut bytes, ImageFormat::Png).expect("a picture can be encoded");

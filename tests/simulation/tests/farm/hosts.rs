@@ -13,13 +13,11 @@ use grange_protocol::Manifest;
 use grange_protocol::codec;
 use grange_protocol::manifest::ManifestEntry;
 use grange_protocol::shot::Label;
-use grange_store::Store;
 use grange_transport::{Endpoint, Identity, enrol};
 use tokio::sync::Notify;
 
 use crate::blender::Player;
 use crate::network::Network;
-use crate::plan::SCENES;
 
 pub(crate) const PORT: u16 = 4747;
 /// Tries of a coordinator to start: the threads of the one that crashed may still have its files.
@@ -131,13 +129,6 @@ async fn identity(
         }
     };
     std::fs::create_dir_all(home)?;
-    // They have the scenes from earlier jobs.
-    let store = Arc::new(Store::open(&home.join("store"))?);
-    for number in 0..SCENES {
-        let scene = Scene::of(number);
-        store.put_bytes(&scene.blend)?;
-        store.put_bytes(&scene.manifest)?;
-    }
     identity.save(&dir)?;
     ground.joined.fetch_add(1, Ordering::Relaxed);
     Ok(identity)
@@ -149,11 +140,13 @@ pub(crate) struct Scene {
     pub(crate) manifest: Vec<u8>,
 }
 
+const SCENE_BYTES: usize = 400_000;
 pub(crate) const BLEND: &str = "/p/shot.blend";
 
 impl Scene {
     pub(crate) fn of(number: u8) -> Self {
-        let blend = format!("scene {number}").into_bytes();
+        // A piece and a half, so that it can break off in the middle.
+        let blend = [number; SCENE_BYTES].to_vec();
         let entry = ManifestEntry {
             path: BLEND.parse().expect("a good path"),
             blob: grange_protocol::BlobHash::of(&blend),

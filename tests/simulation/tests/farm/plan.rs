@@ -7,7 +7,7 @@ use crate::blender::Manners;
 use crate::network::Weather;
 
 pub(crate) const AGENTS: usize = 10;
-pub(crate) const SCENES: u8 = 3;
+const SCENES: u8 = 3;
 /// Hosts start before any of them crashes.
 const QUIET_MS: u64 = 2_000;
 
