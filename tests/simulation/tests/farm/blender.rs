@@ -21,7 +21,7 @@ const SIGSEGV: i32 = 11;
 const SAMPLES: u32 = 4;
 const SIDE: u32 = 64;
 const LARGE_SIDE: u32 = 600;
-const LARGE_EVERY: u32 = 30;
+const LARGE_EVERY: u32 = 60;
 
 /// A picture that was rendered.
 #[derive(Clone, Debug)]

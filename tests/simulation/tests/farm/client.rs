@@ -1,12 +1,12 @@
 //! Somebody who makes tokens, submits jobs, and looks what becomes of them, again and again over a
 //! network on which nothing is sure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use grange_client::{ClientError, Farm};
+use grange_client::farm::{ClientError, Farm, new_key};
 use grange_protocol::client::{OutputsQuery, Role};
 use grange_protocol::file::{Blob, Output};
 use grange_protocol::job::{Engine, Policy, RenderSettings, SceneNeeds};
@@ -116,11 +116,11 @@ impl Client {
         }
     }
 
-    /// Until it hears a number. A submission of which it heard nothing may have been taken, so each
-    /// has a name of its own.
+    /// Says it again until it hears a number.
     async fn submit(&mut self, number: usize, job: Job) {
-        for time in 0.. {
-            let name: Label = format!("job{number}-{time}").parse().expect("a good name");
+        let name: Label = format!("job{number}").parse().expect("a good name");
+        let key = new_key().expect("random numbers");
+        loop {
             let submitted = self
                 .ask(async |farm| {
                     let scene = Scene::of(job.scene);
@@ -130,7 +130,8 @@ impl Client {
                             farm.put_bytes(blob, bytes.clone()).await?;
                         }
                     }
-                    farm.submit(submission(&name, job, BlobHash::of(&scene.manifest))).await
+                    let submission = submission(&name, job, BlobHash::of(&scene.manifest));
+                    farm.submit_once(submission, key).await
                 })
                 .await;
             if let Some(id) = submitted {
@@ -166,6 +167,10 @@ impl Told {
             if jobs.iter().all(|job| job.id != *id) {
                 self.contradictions.push(format!("job {id} was acknowledged and is gone"));
             }
+        }
+        let names: BTreeSet<&Label> = jobs.iter().map(|job| &job.name).collect();
+        if names.len() < jobs.len() {
+            self.contradictions.push("a submission has become two jobs".into());
         }
         self.jobs = jobs;
     }

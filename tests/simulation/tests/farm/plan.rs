@@ -67,7 +67,7 @@ pub(crate) enum What {
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x6772_616e_6765);
-        let peace_ms = random.u64(50_000..90_000);
+        let peace_ms = random.u64(35_000..65_000);
         let low = random.u64(1..20);
         let calm = random.u64(..5) == 0;
         let part =
@@ -109,7 +109,7 @@ fn jobs(peace_ms: u64, random: &mut fastrand::Rng) -> Vec<Job> {
     let mut jobs: Vec<Job> = (0..random.u64(3..8))
         .map(|_| Job {
             at_ms: random.u64(QUIET_MS..peace_ms),
-            frames: random.i32(1..40),
+            frames: random.i32(1..50),
             scene: random.u8(..SCENES),
             priority: random.u8(40..60),
         })
@@ -123,7 +123,7 @@ fn life(host: Host, peace_ms: u64, trouble: u64, random: &mut fastrand::Rng) -> 
     let mut deeds = Vec::new();
     let mut at_ms = QUIET_MS;
     loop {
-        at_ms += random.u64(2_000..60_000 / trouble);
+        at_ms += random.u64(1_000..30_000 / trouble);
         let (begins, ends) = what(host, random);
         // As likely a blink as a long time: nobody notices half a second, leases end after half a
         // minute.
