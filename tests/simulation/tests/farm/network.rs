@@ -17,6 +17,8 @@ use turmoil::net::UdpSocket;
 /// What of an Ethernet's 1,500 bytes is a datagram's. Larger ones get lost, as QUIC finds out.
 const ETHERNET_BYTES: usize = 1_472;
 const LARGEST_BYTES: usize = 65_527;
+/// QUIC has no smaller datagram.
+const END_BYTES: usize = 20;
 
 /// What happens to datagrams, each for itself. Parts of 1.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,7 +121,9 @@ impl AsyncUdpSocket for Datagrams {
         let mut bytes = transmit.contents.to_vec();
         if state.random.f64() < damage {
             state.counts.damaged += 1;
-            let at = state.random.usize(..bytes.len());
+            // Wherever it is, the lengths of signatures before it shall not matter.
+            let at = state.random.usize(..END_BYTES);
+            let at = if state.random.bool() { at } else { bytes.len() - 1 - at };
             bytes[at] ^= 1 << state.random.u8(..8);
         }
         let times = if state.random.f64() < repetition { 2 } else { 1 };
