@@ -149,7 +149,7 @@ impl Devices {
 
 /// Reads the devices now and then after each `every`, on a thread of its own: a driver that
 /// hangs holds up nothing else, not even the agent's end. While nobody takes what was read it waits.
-/// Ends when the receiver is dropped.
+/// Ends when the receiver is dropped. Where blocking work is done at once, so is this.
 pub(crate) fn watch(mut devices: Devices, every: Duration) -> mpsc::Receiver<Vec<Read>> {
     let (sender, readings) = mpsc::channel(1);
     if blocking::is_at_once() {

@@ -43,6 +43,9 @@ pub(crate) struct Ended {
     trace: BlobHash,
 }
 
+/// What was said by tasks that broke, whose end nobody else may notice.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 struct World<'a> {
     plan: Arc<Plan>,
     sim: Sim<'a>,
@@ -60,6 +63,8 @@ pub(crate) fn live(seed: u64) -> Ended {
     let began = Instant::now();
     random::seed(seed);
     grange_blocking::at_once();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| PANICS.lock().unwrap().push(panic.to_string())));
     // In memory, where there is such a place: a disk's pauses are not this farm's.
     let memory = Path::new("/dev/shm");
     let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -67,6 +72,8 @@ pub(crate) fn live(seed: u64) -> Ended {
     let mut world = World::new(seed, home.path());
     world.live();
     world.judge();
+    std::panic::set_hook(usual);
+    world.problems.append(&mut PANICS.lock().unwrap());
     let outputs = world.told.lock().unwrap().outputs.len();
     let jobs = world.told.lock().unwrap().jobs.len();
     let rendered = world.rendered.lock().unwrap().len();
