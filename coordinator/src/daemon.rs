@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use grange_daemon::signals::StopSignals;
 use grange_daemon::{logging, notify};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Config, Settings};
 use crate::server::Server;
@@ -73,6 +74,7 @@ impl Errand {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     logging::init(&config.log);
+    raise_file_limit();
     let mut signals = StopSignals::catch()?;
     let farm = config.farm.clone();
     let server = Server::bind(config).await?;
@@ -98,6 +100,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = signals.next() => {}
     }
     Ok(())
+}
+
+/// Each connection and transfer is an open file, and shells start programs with 1,024 of them. It may
+/// have as many as the system allows: its own limits are what bounds it.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// One line, with the causes after it.

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use grange_daemon::clock::Clock;
 use grange_protocol::agent::{
-    AgentHello, AttemptEnded, FromAgent, HostLoad, Outcome, TaskProgress, ToAgent, Welcome,
+    AgentHello, AttemptEnded, Failure, FromAgent, HostLoad, Outcome, TaskProgress, ToAgent, Welcome,
 };
 use grange_protocol::footprint::{Decision, DeviceState};
+use grange_protocol::limits::LOG_MAX;
 use grange_protocol::shot::Label;
 use grange_protocol::view::{OutputView, WatchEvent};
 use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
 use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
 use grange_transport::close_code;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::journal::{AttemptLog, Journal, JournalError};
@@ -67,6 +68,8 @@ pub(crate) enum Input {
         agent: AgentId,
         link: u64,
         messages: Vec<FromAgent>,
+        /// Given back when they are handled.
+        turn: OwnedSemaphorePermit,
     },
     Stop(oneshot::Sender<()>),
 }
@@ -285,7 +288,7 @@ impl Farm {
                     self.core.handle(now, Event::AgentGone { agent });
                 }
             }
-            Input::FromAgent { agent, link, messages } => {
+            Input::FromAgent { agent, link, messages, turn: _turn } => {
                 let current = self.links.get_mut(&agent).filter(|current| current.id == link);
                 if let Some(current) = current {
                     current.last_seen = now;
@@ -315,9 +318,19 @@ impl Farm {
                     self.progress.insert(progress.lease, progress);
                 }
             }
-            FromAgent::Ended(AttemptEnded { lease, task, outcome, log }) => {
-                self.progress.remove(&lease);
-                if !log.is_empty() {
+            FromAgent::Ended(AttemptEnded { lease, task, outcome, mut log }) => {
+                let held = self.core.leases().get(lease);
+                let is_its = held.is_some_and(|held| held.agent == agent && held.task == task);
+                if is_its {
+                    self.progress.remove(&lease);
+                }
+                // Whoever was given nothing has nothing to tell of it, and nobody tells more than this.
+                log.truncate(log.floor_char_boundary(LOG_MAX));
+                let outcome = match outcome {
+                    Outcome::Failed(why) => Outcome::Failed(Failure::new(why.kind, why.reason)),
+                    other => other,
+                };
+                if is_its && !log.is_empty() {
                     let failed = matches!(outcome, Outcome::Failed(_));
                     self.logs.push(AttemptLog { task, agent, failed, at: now, text: log });
                 }

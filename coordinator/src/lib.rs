@@ -25,9 +25,11 @@ mod journal;
 mod keeping;
 mod links;
 mod rate;
+mod refusals;
 mod server;
 mod sessions;
 mod storage;
+mod strangers;
 mod views;
 mod watching;
 

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::config::{Config, host_name};
-use crate::connection::{self, Shared};
+use crate::connection::{Shared, door};
 use crate::farm::{Farm, FarmHandle};
 use crate::hours;
 use crate::http::{Serving, Web};
@@ -103,12 +103,16 @@ impl Server {
             keeping: Arc::new(Keeping::new(config.keep)),
             links: Links::default(),
             transfers: Semaphore::new(TRANSFERS),
+            strangers: door::strangers(),
+            members: Arc::default(),
+            refusals: Arc::default(),
         });
+        shared.refusals.keep();
         sessions.keep(farm.clone());
         hours::keep(farm.clone());
         keeping::keep(shared.clone(), place, state_dir);
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
-        let accepting = tokio::spawn(accept(shared, listener.clone()));
+        let accepting = tokio::spawn(door::keep(shared, listener.clone()));
         Ok(Self { farm, listener, web, local_addr, admin, accepting, _lock: lock })
     }
 
@@ -140,12 +144,6 @@ impl Server {
             web.shutdown().await;
         }
         self.listener.wait_idle().await;
-    }
-}
-
-async fn accept(shared: Arc<Shared>, listener: Listener) {
-    while let Some(knock) = listener.knock().await {
-        tokio::spawn(connection::serve(shared.clone(), knock));
     }
 }
 

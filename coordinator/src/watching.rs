@@ -197,6 +197,9 @@ mod tests {
             keeping: Arc::new(crate::keeping::Keeping::new(crate::config::Keep::ALL)),
             links: crate::links::Links::default(),
             transfers: Semaphore::new(1),
+            strangers: crate::connection::door::strangers(),
+            members: Arc::default(),
+            refusals: Arc::default(),
         };
         (farm, Arc::new(shared))
     }

@@ -1,4 +1,7 @@
-//! An agent that a stranger has taken over: what it sends is refused, and harms nothing.
+//! Those who mean harm. Here: an agent that a stranger has taken over, whose outputs and leases are
+//! refused; in the files beside: crowds.
+
+mod floods;
 
 use std::time::Duration;
 

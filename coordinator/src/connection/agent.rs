@@ -8,7 +8,7 @@ use grange_protocol::AgentId;
 use grange_protocol::agent::{AgentHello, FromAgent, HostLoad, ToAgent, Welcome};
 use grange_protocol::limits::FRAME_MAX;
 use grange_transport::{Connection, Receiver, SendStream, Sender, StreamError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Shared;
 use crate::farm::{AgentLink, Input, Outgoing};
@@ -17,6 +17,9 @@ use crate::farm::{AgentLink, Input, Outgoing};
 const OUTGOING: usize = 16_384;
 /// Messages that are handed on together.
 const BATCH: usize = 512;
+/// Batches of one agent that wait for the loop. Full, the network waits: an agent that says more than
+/// the loop can hear holds up itself.
+const BATCHES: usize = 4;
 
 static LAST_LINK: AtomicU64 = AtomicU64::new(0);
 
@@ -80,14 +83,16 @@ async fn read(
     link: u64,
     mut recv: Receiver<FromAgent>,
 ) -> Result<(), StreamError> {
+    let turns = Arc::new(Semaphore::new(BATCHES));
     while let Some(message) = recv.recv().await? {
+        let Ok(turn) = turns.clone().acquire_owned().await else { break };
         let mut messages = vec![message];
         while messages.len() < BATCH
             && let Some(message) = recv.take()?
         {
             messages.push(message);
         }
-        if shared.farm.send(Input::FromAgent { agent, link, messages }).await.is_err() {
+        if shared.farm.send(Input::FromAgent { agent, link, messages, turn }).await.is_err() {
             break;
         }
     }

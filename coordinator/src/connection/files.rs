@@ -15,15 +15,17 @@ use grange_scheduler::{Answer, Event};
 use grange_store::{ReceiveError, Store};
 use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, exchange, file};
 
+use super::members::Bounds;
 use super::{Shared, reply, stopping};
 
 pub(super) async fn put_blob(
     shared: &Arc<Shared>,
+    bounds: &Bounds,
     put: PutBlob,
     send: SendStream,
     recv: Receiver<Open>,
 ) -> Result<(), StreamError> {
-    match receive(shared, put.blob, put.eager, send, recv).await? {
+    match receive(shared, bounds, put.blob, put.eager, send, recv).await? {
         Received::Refused => Ok(()),
         Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
         Received::Stored(send) => reply(send, &PutDone::Stored).await,
@@ -32,6 +34,7 @@ pub(super) async fn put_blob(
 
 pub(super) async fn put_output(
     shared: &Arc<Shared>,
+    bounds: &Bounds,
     agent: AgentId,
     put: PutOutput,
     send: SendStream,
@@ -45,7 +48,7 @@ pub(super) async fn put_output(
             return reply(send, &PutReply::Refused(refusal)).await;
         }
     }
-    match receive(shared, output.blob, eager, send, recv).await? {
+    match receive(shared, bounds, output.blob, eager, send, recv).await? {
         Received::Refused => Ok(()),
         Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
         Received::Stored(send) => {
@@ -65,10 +68,12 @@ pub(super) async fn put_output(
 
 pub(super) async fn get_blob(
     shared: &Arc<Shared>,
+    bounds: &Bounds,
     role: Role,
     get: GetBlob,
     send: SendStream,
 ) -> Result<(), StreamError> {
+    let _own = bounds.transfers.acquire().await;
     let _permit = shared.transfers.acquire().await;
     let mut sender = Sender::new(send, FRAME_MAX);
     let Some(len) = shared.store.len_of(get.hash) else {
@@ -97,11 +102,13 @@ enum Received {
 
 async fn receive(
     shared: &Arc<Shared>,
+    bounds: &Bounds,
     blob: Blob,
     eager: bool,
     send: SendStream,
     recv: Receiver<Open>,
 ) -> Result<Received, StreamError> {
+    let _own = bounds.transfers.acquire().await;
     let _permit = shared.transfers.acquire().await;
     let (mut stream, first) = recv.into_parts();
     let mut sender = Sender::new(send, FRAME_MAX);

@@ -2,7 +2,9 @@
 
 mod agent;
 pub(crate) mod calls;
+pub(crate) mod door;
 mod files;
+pub(crate) mod members;
 mod newcomer;
 mod watch;
 
@@ -26,13 +28,22 @@ use crate::farm::{FarmHandle, Stopped};
 use crate::journal::Archive;
 use crate::keeping::Keeping;
 use crate::links::Links;
+use crate::refusals::Refusals;
 use crate::sessions::{self, Sessions};
 use crate::storage::Storage;
+use crate::strangers::{Place, SentAway, Strangers};
+use members::{Entered, Members};
 
 /// How often it is looked whether the journal waits for room.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A question that is going to be refused has so long to arrive.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// A stream that does not say for so long what it is for is ended …
+const SILENCE: Duration = Duration::from_secs(10);
+/// … and so is one whose first message is not whole by then, if it is as slow as it can be.
+const OPENED_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes that any number of first messages may have; of larger ones few are taken in at once.
+pub(super) const SMALL: usize = 64 << 10;
 
 /// What every session works with.
 pub(crate) struct Shared {
@@ -52,36 +63,61 @@ pub(crate) struct Shared {
     pub(crate) links: Links,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
+    pub(crate) strangers: Arc<Strangers>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
-/// Sees one connection through, from its handshake to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, knock: Knock) {
-    let remote = knock.remote();
-    match knock.accept().await {
-        None => tracing::debug!("a connection from {remote} did not become one"),
-        Some(Accepted::Newcomer(connection)) => {
-            if let Err(error) = newcomer::enrol(&shared, &connection).await {
-                tracing::info!("{remote} did not join: {error}");
+/// Sees one connection through, from its handshake to its end. Its place is given back as soon as it
+/// has shown who it is.
+async fn serve(shared: Arc<Shared>, knock: Knock, place: Place, sent_away: SentAway) {
+    let from = knock.remote().ip().to_canonical().to_string();
+    let mut sent_away = std::pin::pin!(sent_away.told());
+    let accepted = tokio::select! {
+        accepted = knock.accept() => accepted,
+        () = &mut sent_away => return crowded_out(&shared, &from),
+    };
+    match accepted {
+        Err(why) => shared.refusals.note("a connection did not come about", &from, why),
+        Ok(Accepted::Newcomer(connection)) => {
+            let enrolled = tokio::select! {
+                enrolled = newcomer::enrol(&shared, &connection) => enrolled,
+                () = &mut sent_away => {
+                    connection.close(close_code::TOO_MANY, b"others wait to join");
+                    return crowded_out(&shared, &from);
+                }
+            };
+            if let Err(why) = enrolled {
+                shared.refusals.note("it did not join", &from, why);
                 connection.close(close_code::PROTOCOL, b"not enrolled");
             }
         }
-        Some(Accepted::Member(peer, connection)) => {
+        Ok(Accepted::Member(peer, connection)) => {
+            drop(place);
+            let Some(entered) = shared.members.enter(peer.id) else {
+                connection.close(close_code::TOO_MANY, b"this identity has too many connections");
+                let what = "a connection was refused because this identity has too many";
+                return shared.refusals.note(what, peer.name.as_str(), from);
+            };
             match is_known(&shared, &peer, &connection).await {
-                Ok(true) => serve_member(shared, peer, connection).await,
+                Ok(true) => serve_member(shared, peer, connection, entered).await,
                 Ok(false) => {
-                    tracing::warn!(
-                        "{remote} shows a certificate of {} that this farm does not know",
-                        peer.name
-                    );
+                    let what = "it shows a certificate of somebody whom this farm does not know";
+                    shared.refusals.note(what, &from, &peer.name);
                     connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
                 }
                 // Nobody looks it up any more. An agent that is called a stranger ends for good.
                 Err(Stopped) => {
-                    connection.close(close_code::STOPPING, b"the coordinator is stopping")
+                    connection.close(close_code::STOPPING, b"the coordinator is stopping");
                 }
             }
         }
     }
+}
+
+fn crowded_out(shared: &Shared, from: &str) {
+    let what = "it was sent away because others came and it had not shown who it is";
+    shared.refusals.note(what, from, "too many connections are being opened");
 }
 
 /// Whether the farm knows somebody. While its journal waits for room nobody can say, and whoever
@@ -116,16 +152,18 @@ async fn refuse_next(
     }
 }
 
-async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection) {
+async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection, entered: Entered) {
     let peer = Arc::new(peer);
+    let entered = Arc::new(entered);
     loop {
         match connection.accept_bi().await {
             Ok((send, recv)) => {
                 let (shared, peer, connection) = (shared.clone(), peer.clone(), connection.clone());
+                let entered = entered.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = serve_stream(&shared, &peer, &connection, send, recv).await
-                    {
-                        tracing::debug!("a stream of {} ended: {error}", peer.name);
+                    let stream = Stream { connection: &connection, send, recv };
+                    if let Err(error) = serve_stream(&shared, &peer, &entered, stream).await {
+                        stream_ended(&shared, &peer, &error);
                     }
                 });
             }
@@ -137,34 +175,58 @@ async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection) {
     }
 }
 
+fn stream_ended(shared: &Shared, peer: &Peer, error: &StreamError) {
+    let what = match error {
+        StreamError::Codec(_) => "a stream was ended because of a message that makes no sense",
+        StreamError::Truncated => "a stream ended in the middle of a message",
+        StreamError::Silent(_) => "a stream was ended because nothing came",
+        _ => return tracing::debug!("a stream of {} ended: {error}", peer.name),
+    };
+    shared.refusals.note(what, peer.name.as_str(), error);
+}
+
+struct Stream<'a> {
+    connection: &'a Connection,
+    send: SendStream,
+    recv: RecvStream,
+}
+
 async fn serve_stream(
     shared: &Arc<Shared>,
     peer: &Peer,
-    connection: &Connection,
-    send: SendStream,
-    recv: RecvStream,
+    entered: &Entered,
+    Stream { connection, send, recv }: Stream<'_>,
 ) -> Result<(), StreamError> {
     let mut recv = Receiver::<Open>::new(recv, FRAME_MAX);
-    let Some(open) = recv.recv().await? else { return Ok(()) };
+    let bounds = &entered.bounds;
+    let first = tokio::time::timeout(SILENCE, recv.announced()).await;
+    let Some(len) = first.map_err(|_| StreamError::Silent(SILENCE))?? else { return Ok(()) };
+    // Kept for as long as what came with it is in memory.
+    let large = if len > SMALL { bounds.large.acquire().await.ok() } else { None };
+    let open = tokio::time::timeout(OPENED_WITHIN, recv.expect()).await;
+    let open = open.map_err(|_| StreamError::Silent(OPENED_WITHIN))??;
     match (open, peer.role) {
         (Open::Control(hello), Role::Agent) => {
+            drop(large);
             agent::serve(shared, peer.id, connection, *hello, send, recv.retype()).await
         }
         (Open::PutOutput(put), Role::Agent) => {
-            files::put_output(shared, peer.id, put, send, recv).await
+            files::put_output(shared, bounds, peer.id, put, send, recv).await
         }
         (Open::Session(open), Role::Agent) => {
+            drop(large);
             sessions::link::serve(shared, peer.id, open, send, recv.retype()).await
         }
-        (Open::GetBlob(get), role) => files::get_blob(shared, role, get, send).await,
+        (Open::GetBlob(get), role) => files::get_blob(shared, bounds, role, get, send).await,
         (Open::PutBlob(put), Role::Admin | Role::Submitter) => {
-            files::put_blob(shared, put, send, recv).await
+            files::put_blob(shared, bounds, put, send, recv).await
         }
         (Open::Call(request), _) => {
             let response = calls::answer(shared, peer.role, &peer.name, *request).await;
             reply(send, &response).await
         }
         (Open::Watch(request), Role::Admin | Role::Submitter | Role::Viewer) => {
+            drop(large);
             watch::serve(shared, request, send, recv.retype()).await
         }
         (open, role) => refuse(open, forbidden(role), send).await,

@@ -14,9 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn enrol(shared: &Shared, connection: &Connection) -> Result<(), StreamError> {
     let request = tokio::time::timeout(PATIENCE, wire::next_request(connection)).await;
-    let (request, sender) = request.map_err(|_| StreamError::Lost("it said nothing".into()))??;
+    let (request, sender) = request.map_err(|_| StreamError::Silent(PATIENCE))??;
     let reply = decide(shared, &request).await;
-    wire::reply(connection, sender, &reply).await
+    wire::reply(connection, sender, &reply).await?;
+    match reply {
+        EnrolReply::Refused(refusal) => Err(StreamError::Refused(refusal)),
+        EnrolReply::Enrolled { .. } => Ok(()),
+    }
 }
 
 async fn decide(shared: &Shared, request: &EnrolRequest) -> EnrolReply {

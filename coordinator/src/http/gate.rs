@@ -13,6 +13,7 @@ use grange_protocol::shot::Label;
 use grange_scheduler::TokenHash;
 use tokio::time::timeout;
 
+use super::serve::Guest;
 use super::{Api, Problem, dashboard, farm, health, origin, sign_in};
 use crate::connection::forbidden;
 
@@ -38,13 +39,10 @@ pub(super) struct Caller {
 }
 
 pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let Ok(_place) = api.requests.try_acquire() else {
-        return Problem::busy(
-            "the coordinator has too many requests at once: try again in a moment",
-        )
-        .into_response();
-    };
     let is_page = is_of_page(request.uri().path());
+    let is_free = is_page || FREE_PATHS.contains(&request.uri().path());
+    let places = if is_free { &api.free_requests } else { &api.requests };
+    let Ok(_place) = places.try_acquire() else { return too_many().into_response() };
     let mut response = match admit(&api, &mut request, is_page).await {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -71,7 +69,17 @@ async fn admit(api: &Api, request: &mut Request, is_page: bool) -> Result<(), Pr
     }
     // The disk may become full meanwhile.
     let caller = timeout(PATIENCE, identify(api, shown(api, request)));
-    let caller = caller.await.map_err(|_| too_slow())??;
+    let caller = caller.await.map_err(|_| too_slow())?;
+    let guest = request.extensions().get::<Guest>();
+    let caller = caller.inspect_err(|problem| {
+        if let Some(guest) = guest.filter(|_| problem.is_of_token()) {
+            let what = "a request to the HTTP API was refused";
+            api.shared.refusals.note(what, guest.from(), "it shows no token, or no good one");
+        }
+    })?;
+    if guest.is_some_and(|guest| !guest.is_known()) {
+        return Err(too_many());
+    }
     // Whoever only looks reads; what is not told in words is not changed either.
     if caller.role == Role::Viewer && !request.method().is_safe() {
         return Err(forbidden(caller.role).into());
@@ -84,6 +92,10 @@ pub(super) async fn in_time<const S: u64>(request: Request, next: Next) -> Respo
     timeout(Duration::from_secs(S), next.run(request))
         .await
         .unwrap_or_else(|_| too_slow().into_response())
+}
+
+fn too_many() -> Problem {
+    Problem::busy("the coordinator has too many requests at once: try again in a moment")
 }
 
 fn too_slow() -> Problem {

@@ -60,10 +60,14 @@ pub(crate) use serve::{Serving, Web};
 
 /// Requests that are answered at once; more are told to come back.
 const REQUESTS: usize = 256;
+/// Requests at once that need no token: strangers must not be able to take all.
+const FREE_REQUESTS: usize = 64;
 /// Watchers at once; more are told to come back.
 const WATCHERS: usize = 512;
 /// Files on their way at once, up and down; more wait for a while.
 const TRANSFERS: usize = 64;
+/// What somebody sends who has not signed in yet. Bytes of the body.
+const SIGN_IN_MAX: usize = 16 << 10;
 /// Lists of many files: what a farm lacks, manifests, what a scene lies among. Bytes of the body.
 const LIST_MAX: usize = 16 << 20;
 
@@ -72,6 +76,7 @@ const LIST_MAX: usize = 16 << 20;
 struct Api {
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
+    free_requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     readings: Arc<Semaphore>,
@@ -89,6 +94,7 @@ impl Api {
             cookie: sign_in::cookie_name(&shared.authority.sha256()).into(),
             shared,
             requests: Arc::new(Semaphore::new(REQUESTS)),
+            free_requests: Arc::new(Semaphore::new(FREE_REQUESTS)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             readings: Arc::new(Semaphore::new(scenes::READINGS)),
@@ -181,8 +187,8 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .route("/", get(dashboard::page))
         .route("/assets/{*name}", get(dashboard::asset))
         .route(gate::SESSION_PATH, post(sign_in::sign_in).delete(sign_in::sign_out))
-        .layer(from_fn(gate::within::<{ FRAME_MAX as u64 }>))
-        .layer(DefaultBodyLimit::max(FRAME_MAX))
+        .layer(from_fn(gate::within::<{ SIGN_IN_MAX as u64 }>))
+        .layer(DefaultBodyLimit::max(SIGN_IN_MAX))
         .layer(from_fn(gate::in_time::<{ gate::PATIENCE_S }>));
     Router::new()
         .merge(page)

@@ -58,6 +58,11 @@ impl Problem {
             .with(header::WWW_AUTHENTICATE, bearer)
     }
 
+    /// Whether another token would help.
+    pub(super) fn is_of_token(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED.as_u16()
+    }
+
     /// There is too much to do; the same may well work in a moment.
     pub(super) fn busy(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_now", detail)

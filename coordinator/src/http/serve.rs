@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
+use axum::middleware::AddExtension;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -16,12 +17,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tower_layer::Layer;
 
 use crate::config::HttpListen;
 use crate::connection::Shared;
+use crate::strangers::{Place, Strangers};
 
-/// Connections at once, more than there are watchers; further ones wait to be accepted.
+/// Connections that have shown a token, more than there are watchers; others are told to come back.
 const CONNECTIONS: usize = 1_024;
+/// Connections that have not, from all and from one address. Browsers open six, and many people may
+/// share one. Each takes some 20 KiB and a file.
+const STRANGERS: usize = 512;
+const OF_ONE_ADDRESS: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the head of a request, and between two requests of a connection.
 const HEAD: Duration = Duration::from_secs(30);
@@ -96,7 +103,8 @@ impl Web {
         let router = super::router(shared.clone(), hosts);
         let (stop, stopped) = oneshot::channel();
         let local_addr = self.local_addr;
-        let accepting = tokio::spawn(accept(self.listener, acceptor, router, stopped));
+        let accepting =
+            tokio::spawn(accept(self.listener, acceptor, router, shared.clone(), stopped));
         Ok(Serving { local_addr, stop, accepting })
     }
 }
@@ -113,34 +121,84 @@ impl Serving {
     }
 }
 
+/// Whoever is at the other end of a connection.
+#[derive(Clone)]
+pub(super) struct Guest(Arc<Seat>);
+
+struct Seat {
+    from: String,
+    connections: Arc<Semaphore>,
+    held: Mutex<Held>,
+}
+
+enum Held {
+    Stranger(#[expect(dead_code, reason = "it is held")] Place),
+    Known(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit),
+}
+
+impl Guest {
+    /// For people.
+    pub(super) fn from(&self) -> &str {
+        &self.0.from
+    }
+
+    /// They have shown a good token, and are no stranger from now on. False if there are too many.
+    pub(super) fn is_known(&self) -> bool {
+        let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Held::Stranger(_) = *held {
+            match self.0.connections.clone().try_acquire_owned() {
+                Ok(permit) => *held = Held::Known(permit),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     router: Router,
+    shared: Arc<Shared>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let strangers = Strangers::new(STRANGERS, OF_ONE_ADDRESS);
     let graceful = GracefulShutdown::new();
     loop {
-        let next = async {
-            let place = connections.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = &mut stopped => break,
         };
-        match (place, accepted) {
-            (Ok(place), Ok((stream, _))) => {
-                let (acceptor, router) = (acceptor.clone(), router.clone());
-                tokio::spawn(connection(stream, acceptor, router, graceful.watcher(), place));
-            }
-            (_, Err(error)) => {
-                tracing::warn!("a connection to the HTTP API could not be accepted: {error}");
+        let (stream, from) = match accepted {
+            Ok((stream, from)) => (stream, from.ip().to_canonical()),
+            Err(error) => {
+                let what = "the HTTP API could not accept a connection";
+                shared.refusals.note(what, "this host", error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
-            (Err(_), _) => break,
-        }
+        };
+        let (place, sent_away) = strangers.admit(from);
+        let guest = Guest(Arc::new(Seat {
+            from: from.to_string(),
+            connections: connections.clone(),
+            held: Mutex::new(Held::Stranger(place)),
+        }));
+        let service = Extension(guest.clone()).layer(router.clone());
+        let (acceptor, watcher) = (acceptor.clone(), graceful.watcher());
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = connection(stream, acceptor, service, watcher) => {}
+                () = sent_away.told() => shared.refusals.note(
+                    "a connection to the HTTP API was closed because others came and it had shown \
+                     no token",
+                    guest.from(),
+                    "too many connections are being opened",
+                ),
+            }
+        });
     }
     drop(listener);
     if timeout(FAREWELL, graceful.shutdown()).await.is_err() {
@@ -151,9 +209,8 @@ async fn accept(
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    router: Router,
+    service: AddExtension<Router, Guest>,
     watcher: Watcher,
-    _place: OwnedSemaphorePermit,
 ) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNHEARD_MS);
@@ -171,7 +228,7 @@ async fn connection(
         .keep_alive_interval(HEAD)
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_MAX_BYTES as u32);
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(service);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!("a connection to the HTTP API ended: {error}");

@@ -344,7 +344,10 @@ pub enum ClientError {
 impl MayBeLost for ClientError {
     fn is_lost(&self) -> bool {
         match self {
-            Self::Stream(error) => matches!(error, StreamError::Lost(_) | StreamError::Truncated),
+            Self::Stream(error) => matches!(
+                error,
+                StreamError::Lost(_) | StreamError::Silent(_) | StreamError::Truncated
+            ),
             Self::Connect(error) => {
                 matches!(error, ConnectError::Unreachable(..) | ConnectError::Name(..))
             }

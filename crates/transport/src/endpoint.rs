@@ -7,14 +7,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use grange_protocol::stream::{ALPN_JOIN, COORDINATOR_NAME};
 use quinn::congestion::BbrConfig;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
-    ClientConfig, Connection, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig,
-    VarInt,
+    ClientConfig, Connection, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TimeSource,
+    TransportConfig, VarInt,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -32,6 +32,14 @@ const STREAMS_MAX: u32 = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whoever is turned away because many come at once tries again after this.
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
+/// First packets that wait until they are looked at; further ones are refused.
+const KNOCKS_MAX: usize = 1_024;
+/// What may arrive besides of each of them, and of all together, in bytes: a handshake that goes on
+/// before it is looked at has a packet or two.
+const KNOCK_BYTES: u64 = 8 << 10;
+const KNOCKS_BYTES: u64 = 4 << 20;
 
 /// Why a connection was closed, for the other side.
 pub mod close_code {
@@ -47,6 +55,8 @@ pub mod close_code {
     pub const REPLACED: VarInt = VarInt::from_u32(3);
     /// The coordinator is stopping.
     pub const STOPPING: VarInt = VarInt::from_u32(4);
+    /// One identity has more connections than it may have.
+    pub const TOO_MANY: VarInt = VarInt::from_u32(5);
 }
 
 /// Connects to a farm as one identity.
@@ -117,14 +127,22 @@ impl Endpoint {
             }
             other => other,
         };
-        let connecting = self
-            .inner
-            .connect(resolved, COORDINATOR_NAME)
-            .map_err(|error| ConnectError::Unreachable(address.into(), error.to_string()))?;
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(ConnectError::of(address, &error)),
-            Err(_) => Err(ConnectError::Unreachable(address.into(), "no answer".into())),
+        let unreachable = |why: String| ConnectError::Unreachable(address.into(), why);
+        let until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
+        loop {
+            let connecting = self
+                .inner
+                .connect(resolved, COORDINATOR_NAME)
+                .map_err(|error| unreachable(error.to_string()))?;
+            match tokio::time::timeout_at(until, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) if is_crowded(&error) => {}
+                Ok(Err(error)) => return Err(ConnectError::of(address, &error)),
+                Err(_) => return Err(unreachable("no answer".into())),
+            }
+            if tokio::time::timeout_at(until, tokio::time::sleep(CROWDED_PAUSE)).await.is_err() {
+                return Err(unreachable("too many are connecting".into()));
+            }
         }
     }
 
@@ -170,7 +188,12 @@ impl Listener {
     ) -> Result<Self, ConnectError> {
         let tls = tls::server(identity).map_err(|error| ConnectError::Tls(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(Arc::new(transport(STRANGER_WINDOW_BYTES)));
+        config
+            .transport_config(Arc::new(transport(STRANGER_WINDOW_BYTES)))
+            .max_incoming(KNOCKS_MAX)
+            .incoming_buffer_size(KNOCK_BYTES)
+            .incoming_buffer_size_total(KNOCKS_BYTES)
+            .time_source(Arc::new(SteadyTime::start()));
         let mut endpoint = EndpointConfig::default();
         reset_key.apply(&mut endpoint);
         let inner = socket.endpoint(endpoint, Some(config)).map_err(ConnectError::Socket)?;
@@ -187,6 +210,11 @@ impl Listener {
         self.inner.accept().await.map(Knock)
     }
 
+    /// Connections of any kind, also those that are saying goodbye.
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
     pub fn close(&self) {
         self.inner.close(close_code::STOPPING, b"the coordinator is stopping");
     }
@@ -197,33 +225,84 @@ impl Listener {
     }
 }
 
-/// A handshake that has begun.
+/// A handshake that somebody wants to begin. Nothing is kept for them yet.
 #[derive(Debug)]
 pub struct Knock(quinn::Incoming);
+
+/// Why a handshake did not become a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAccepted {
+    #[error("{0}")]
+    Handshake(quinn::ConnectionError),
+    #[error("the handshake was not finished in time")]
+    Silent,
+    #[error("it shows no certificate, or one to join again with")]
+    Certificate,
+}
 
 impl Knock {
     pub fn remote(&self) -> SocketAddr {
         self.0.remote_address()
     }
 
+    /// Whether they have shown that they receive what is sent to their address.
+    pub fn is_validated(&self) -> bool {
+        self.0.remote_address_validated()
+    }
+
+    /// Sends them away with one packet.
+    pub fn refuse(self) {
+        self.0.refuse();
+    }
+
+    /// Asks them to knock again with what this one packet says, which shows that their address is
+    /// theirs. Nothing is kept meanwhile.
+    pub fn validate(self) {
+        // It fails only for those who have done so, who are then refused as it is dropped.
+        let _ = self.0.retry();
+    }
+
     /// Finishes the handshake. Whoever speaks the farm's protocol without a certificate, and
     /// whoever shows one to enrol again, is sent away.
-    pub async fn accept(self) -> Option<Accepted> {
-        let connecting = self.0.accept().ok()?;
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.ok()?.ok()?;
-        let handshake = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
-        let joins = handshake.protocol.as_deref() == Some(ALPN_JOIN);
-        match (joins, peer_of(&connection)) {
+    pub async fn accept(self) -> Result<Accepted, NotAccepted> {
+        let connecting = self.0.accept().map_err(NotAccepted::Handshake)?;
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| NotAccepted::Silent)?
+            .map_err(NotAccepted::Handshake)?;
+        let protocol = connection
+            .handshake_data()
+            .and_then(|data| data.downcast::<HandshakeData>().ok())
+            .and_then(|data| data.protocol);
+        match (protocol.as_deref() == Some(ALPN_JOIN), peer_of(&connection)) {
             (false, Some(peer)) => {
                 connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
-                Some(Accepted::Member(peer, connection))
+                Ok(Accepted::Member(peer, connection))
             }
-            (true, None) => Some(Accepted::Newcomer(connection)),
+            (true, None) => Ok(Accepted::Newcomer(connection)),
             _ => {
                 connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
-                None
+                Err(NotAccepted::Certificate)
             }
         }
+    }
+}
+
+/// The time in what newcomers are asked to repeat: a clock that is set meanwhile turns nobody away.
+struct SteadyTime {
+    started: Instant,
+    started_at: SystemTime,
+}
+
+impl SteadyTime {
+    fn start() -> Self {
+        Self { started: Instant::now(), started_at: SystemTime::now() }
+    }
+}
+
+impl TimeSource for SteadyTime {
+    fn now(&self) -> SystemTime {
+        self.started_at + self.started.elapsed()
     }
 }
 
@@ -281,6 +360,17 @@ pub enum ConnectError {
 /// TLS alerts that peers send (RFC 8446, section 6), as QUIC carries them (RFC 9001, section 4.8).
 const ALERT_UNKNOWN_CA: u64 = 0x130;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 0x178;
+
+/// Whether somebody is there who has no time just now (RFC 9000, section 20.1): a connection is
+/// refused at once, or ended amid its handshake.
+fn is_crowded(error: &quinn::ConnectionError) -> bool {
+    use quinn::TransportErrorCode as Code;
+    matches!(
+        error,
+        quinn::ConnectionError::ConnectionClosed(close)
+            if [Code::CONNECTION_REFUSED, Code::APPLICATION_ERROR].contains(&close.error_code)
+    )
+}
 
 impl ConnectError {
     /// What a failed handshake means.

@@ -2,6 +2,9 @@
 //! threads; here the bytes only move. The exchange of messages around them is described in
 //! [`grange_protocol::file`].
 
+use std::future::Future;
+use std::time::Duration;
+
 use bytes::Bytes;
 use grange_protocol::codec::CodecError;
 use quinn::{RecvStream, SendStream};
@@ -15,6 +18,12 @@ pub const PIECE_BYTES: usize = 256 << 10;
 const PIECES_AHEAD: usize = 4;
 /// Datagrams' worth of bytes that are handed to a file's thread at once.
 const CHUNKS_PER_PIECE: usize = 64;
+
+/// A sender of whom nothing comes for so long is given up: whoever it is holds a place that others
+/// wait for.
+const UNSENT: Duration = Duration::from_secs(45);
+/// A receiver that takes not one piece for so long is, too. Many files may share a slow line.
+const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// Pieces of a file on their way to the network, from a thread that reads it.
 pub type Outgoing = mpsc::Receiver<std::io::Result<Bytes>>;
@@ -34,7 +43,7 @@ pub fn incoming() -> (mpsc::Sender<Vec<Bytes>>, Incoming) {
 /// Sends pieces until there are no more, then ends the stream.
 pub async fn send(stream: &mut SendStream, pieces: &mut Outgoing) -> Result<(), StreamError> {
     while let Some(piece) = pieces.recv().await {
-        stream.write_chunk(piece?).await?;
+        within(UNTAKEN, stream.write_chunk(piece?)).await??;
     }
     // It fails only on a stream that has ended, which the peer's answer will tell.
     let _ = stream.finish();
@@ -53,7 +62,7 @@ pub async fn receive(
     }
     let mut chunks = vec![Bytes::new(); CHUNKS_PER_PIECE];
     loop {
-        match stream.read_chunks(&mut chunks).await {
+        match within(UNSENT, stream.read_chunks(&mut chunks)).await? {
             Ok(Some(count)) => {
                 let piece = chunks[..count].iter_mut().map(std::mem::take).collect();
                 if pieces.send(piece).await.is_err() {
@@ -75,7 +84,7 @@ pub async fn receive_small(
     let mut bytes = first.to_vec();
     let mut chunks = vec![Bytes::new(); CHUNKS_PER_PIECE];
     loop {
-        match stream.read_chunks(&mut chunks).await {
+        match within(UNSENT, stream.read_chunks(&mut chunks)).await? {
             Ok(Some(count)) => {
                 chunks[..count].iter().for_each(|chunk| bytes.extend_from_slice(chunk))
             }
@@ -86,4 +95,8 @@ pub async fn receive_small(
             return Err(CodecError::TooLarge { len: bytes.len(), max }.into());
         }
     }
+}
+
+async fn within<T>(silence: Duration, step: impl Future<Output = T>) -> Result<T, StreamError> {
+    tokio::time::timeout(silence, step).await.map_err(|_| StreamError::Silent(silence))
 }

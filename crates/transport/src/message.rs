@@ -85,11 +85,32 @@ impl<T: DeserializeOwned> Receiver<T> {
             if let Some(message) = self.take()? {
                 return Ok(Some(message));
             }
-            match self.stream.read_chunk(FLUSH_BYTES, true).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                Ok(None) if self.buffer.is_empty() => return Ok(None),
-                Ok(None) => return Err(StreamError::Truncated),
-                Err(error) => return Err(StreamError::Lost(error.to_string())),
+            if !self.read().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits for more bytes; false at the end of the stream, if it does not end amid a message.
+    async fn read(&mut self) -> Result<bool, StreamError> {
+        match self.stream.read_chunk(FLUSH_BYTES, true).await {
+            Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
+            Ok(None) if self.buffer.is_empty() => return Ok(false),
+            Ok(None) => return Err(StreamError::Truncated),
+            Err(error) => return Err(StreamError::Lost(error.to_string())),
+        }
+        Ok(true)
+    }
+
+    /// How long the next message is going to be, as soon as its sender says so; `None` at the end of
+    /// the stream. At most a piece of the message is held then.
+    pub async fn announced(&mut self) -> Result<Option<usize>, StreamError> {
+        loop {
+            if let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() {
+                return Ok(Some(codec::frame_len(*length, self.max)?));
+            }
+            if !self.read().await? {
+                return Ok(None);
             }
         }
     }
@@ -131,6 +152,9 @@ pub enum StreamError {
     Truncated,
     #[error("the connection was lost ({0})")]
     Lost(String),
+    /// The other side is there and sends nothing, or takes nothing.
+    #[error("nothing moved for {} seconds", .0.as_secs())]
+    Silent(std::time::Duration),
     /// The other side does not want to read on.
     #[error("the other side stopped the transfer")]
     Stopped,

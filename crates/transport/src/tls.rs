@@ -1,6 +1,7 @@
 //! rustls, set up once for each of the four ways to meet: serve, connect, join, serve the web.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use grange_protocol::BlobHash;
 use grange_protocol::stream::{ALPN_FARM, ALPN_JOIN};
@@ -9,12 +10,33 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::identity::Identity;
+
+/// 2026-01-01, in seconds since the Unix epoch.
+const ANY_TIME_S: u64 = 1_767_225_600;
+
+/// The time by which certificates of a farm are judged: always the same. They do not end (see
+/// [`crate::authority`]), so all that a clock could do is to keep a host out whose own is wrong.
+#[derive(Debug)]
+struct AnyTime;
+
+impl AnyTime {
+    fn now() -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(ANY_TIME_S))
+    }
+}
+
+impl TimeProvider for AnyTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(Self::now())
+    }
+}
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -33,7 +55,7 @@ pub(crate) fn server(identity: &Identity) -> Result<QuicServerConfig, Error> {
         .allow_unauthenticated()
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(AnyTime))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(
@@ -60,7 +82,7 @@ pub(crate) fn https(
 
 /// Connects as a member.
 pub(crate) fn client(identity: &Identity) -> Result<QuicClientConfig, Error> {
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(AnyTime))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots(&identity.ca)?)
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
@@ -70,7 +92,7 @@ pub(crate) fn client(identity: &Identity) -> Result<QuicClientConfig, Error> {
 
 /// Connects as a newcomer who knows nothing but the hash of the farm's CA.
 pub(crate) fn newcomer(ca: BlobHash) -> Result<QuicClientConfig, Error> {
-    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(AnyTime))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PinnedCa { ca, provider: provider() }))

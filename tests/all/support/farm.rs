@@ -327,6 +327,11 @@ impl Farm {
         })
     }
 
+    /// Where the coordinator listens for QUIC.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     pub(crate) fn coordinator_pid(&self) -> u32 {
         self.coordinator.as_ref().expect("a coordinator").id()
     }

@@ -8,6 +8,7 @@ pub(crate) mod pictures;
 pub(crate) mod promise;
 pub(crate) mod relay;
 pub(crate) mod scenes;
+pub(crate) mod strangers;
 pub(crate) mod told;
 
 use std::collections::BTreeMap;
@@ -117,6 +118,22 @@ pub(crate) fn descendants(of: u32) -> BTreeMap<u32, String> {
         }
     }
     found
+}
+
+/// Memory that a process has taken, in MiB: now, and at most so far.
+pub(crate) fn memory_mib(pid: u32) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let of = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}
+
+/// What a test has measured, for whoever reads its output.
+#[expect(clippy::print_stderr, reason = "it is read by people")]
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Sends a signal, such as `INT`, to a process.

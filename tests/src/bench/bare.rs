@@ -93,7 +93,7 @@ pub(crate) fn receive(out: &Path) -> anyhow::Result<()> {
         authority.issue(&peer, address)?.save(&keys.join("sender"))?;
         writeln!(std::io::stdout(), "{}", keys.join("sender").display())?;
         while let Some(knock) = listener.knock().await {
-            let Some(Accepted::Member(_, connection)) = knock.accept().await else { continue };
+            let Ok(Accepted::Member(_, connection)) = knock.accept().await else { continue };
             let out = out.to_owned();
             tokio::spawn(async move {
                 while let Ok((send, recv)) = connection.accept_bi().await {
