@@ -1,7 +1,8 @@
 //! Those who mean harm. Here: an agent that a stranger has taken over, whose outputs and leases are
-//! refused; in the files beside: crowds.
+//! refused; in the files beside: crowds, and what makes no sense.
 
 mod floods;
+mod messages;
 
 use std::time::Duration;
 
@@ -15,6 +16,25 @@ use grange_transport::{StreamError, exchange};
 use crate::support::farm::Farm;
 use crate::support::http::Http;
 use crate::support::pictures::names;
+
+/// A farm whose log has what an admin would see, with a host of fake Blenders.
+fn farm() -> Farm {
+    let mut farm = Farm::without_a_coordinator();
+    farm.set_environment(&[("RUST_LOG", "info")]);
+    farm.start_coordinator();
+    farm.add_fakes(&["host"], 1);
+    farm
+}
+
+/// The job ends well, and the host was never away.
+#[track_caller]
+fn renders_on(farm: &Farm, job: u64, frames: u64) {
+    let detail = farm.wait_for_state(job, "completed");
+    assert_eq!(detail["job"]["progress"]["tasks"]["completed"], frames);
+    let said = farm.said("coordinator");
+    assert_eq!(said.matches("agent host is here").count(), 1, "{said}");
+    assert!(!said.contains("agent host has gone"), "{said}");
+}
 
 const BYTES: &[u8] = b"not a picture at all";
 

@@ -15,12 +15,13 @@ use grange_protocol::kinds::{Noop, Submission};
 use grange_protocol::limits::FRAME_MAX;
 use grange_protocol::stream::Open;
 use grange_protocol::{BlobHash, JobId, JobKind, LeaseId, Priority, TaskRef, codec};
-use grange_transport::{Connection, Endpoint, Receiver, Sender, enrol, exchange};
+use grange_transport::{Connection, Endpoint, Identity, Receiver, SendStream, enrol, exchange};
 
 pub struct Puppet {
     pub connection: Connection,
-    /// Nothing is said on it, but its end would be the agent's.
-    _control: Sender<Open>,
+    pub identity: Identity,
+    /// Nothing is said on it by itself, but its end would be the agent's.
+    control: SendStream,
     receiver: Receiver<ToAgent>,
 }
 
@@ -29,7 +30,11 @@ impl Puppet {
     pub async fn join(farm: &Farm) -> anyhow::Result<Self> {
         let token = farm.create_token(Role::Agent, Duration::from_secs(60)).await?;
         let join: JoinString = token.join.parse()?;
-        let identity = enrol::join(&join, "puppet".parse()?).await?;
+        Self::connect(enrol::join(&join, "puppet".parse()?).await?).await
+    }
+
+    /// Comes back as who it was, and holds nothing.
+    pub async fn connect(identity: Identity) -> anyhow::Result<Self> {
         let connection = Endpoint::new(&identity)?.connect().await?;
         let device = DeviceInfo {
             id: "cpu".parse()?,
@@ -51,7 +56,18 @@ impl Puppet {
         let (control, mut receiver) =
             exchange::listen::<Welcome>(&connection, &Open::Control(Box::new(hello))).await?;
         receiver.expect().await?;
-        Ok(Self { connection, _control: control, receiver: receiver.retype() })
+        let control = control.into_inner();
+        Ok(Self { connection, identity, control, receiver: receiver.retype() })
+    }
+
+    /// Says something on the control stream, whatever it is.
+    pub async fn say(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.control.write_all(bytes).await?)
+    }
+
+    /// Waits until the coordinator has nothing more to say to this agent.
+    pub async fn is_over(&mut self) {
+        while self.receiver.expect().await.is_ok() {}
     }
 
     /// The next task that it is given; its lease allows to commit outputs.

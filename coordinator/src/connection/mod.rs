@@ -201,10 +201,13 @@ async fn serve_stream(
     let bounds = &entered.bounds;
     let first = tokio::time::timeout(SILENCE, recv.announced()).await;
     let Some(len) = first.map_err(|_| StreamError::Silent(SILENCE))?? else { return Ok(()) };
-    // Kept for as long as what came with it is in memory.
-    let large = if len > SMALL { bounds.large.acquire().await.ok() } else { None };
-    let open = tokio::time::timeout(OPENED_WITHIN, recv.expect()).await;
-    let open = open.map_err(|_| StreamError::Silent(OPENED_WITHIN))??;
+    let opened = async {
+        let large = if len > SMALL { bounds.large.acquire().await.ok() } else { None };
+        Ok::<_, StreamError>((recv.expect().await?, large))
+    };
+    let opened = tokio::time::timeout(OPENED_WITHIN, opened).await;
+    // The place of a large message is kept for as long as the message may be in memory.
+    let (open, large) = opened.map_err(|_| StreamError::Silent(OPENED_WITHIN))??;
     match (open, peer.role) {
         (Open::Control(hello), Role::Agent) => {
             drop(large);
