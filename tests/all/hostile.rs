@@ -2,16 +2,18 @@
 //! refused; in the files beside: crowds, and what makes no sense.
 
 mod floods;
+mod links;
 mod messages;
 
 use std::time::Duration;
 
-use grange_protocol::file::PutOutput;
+use grange_protocol::client::OutputsQuery;
+use grange_protocol::file::{Blob, PutOutput};
 use grange_protocol::session::{OpenSession, ToSession};
 use grange_protocol::stream::Open;
-use grange_protocol::{LeaseId, TaskRef};
-use grange_tests::puppet::{Puppet, small_output, submit_noop};
-use grange_transport::{StreamError, exchange};
+use grange_protocol::{BlobHash, LeaseId, TaskRef, codec};
+use grange_tests::puppet::{Puppet, small_output, submit_manifest, submit_noop};
+use grange_transport::{StreamError, close_code, exchange};
 
 use crate::support::farm::Farm;
 use crate::support::http::Http;
@@ -40,7 +42,7 @@ const BYTES: &[u8] = b"not a picture at all";
 
 /// Outputs that the farm keeps of a job, by name.
 async fn outputs(client: &grange_client::Farm, task: TaskRef) -> Vec<String> {
-    let query = grange_protocol::client::OutputsQuery { job: task.job, step: None, after: 0 };
+    let query = OutputsQuery { job: task.job, step: None, after: 0 };
     let page = client.outputs(query).await.unwrap();
     page.rows.into_iter().map(|row| row.output.name.to_string()).collect()
 }
@@ -97,7 +99,7 @@ async fn only_the_holder_of_a_lease_commits_and_only_what_it_announced() {
     let told = refusal(&holder, put(stale, task)).await;
     assert!(told.contains("lease"), "{told}");
     let mut damaged = put(lease, task);
-    damaged.output.blob.hash = grange_protocol::BlobHash::of(b"something else");
+    damaged.output.blob.hash = BlobHash::of(b"something else");
     let told = refusal(&holder, damaged).await;
     assert!(told.contains("hash"), "{told}");
     assert_eq!(outputs(&client, task).await, [""; 0]);
@@ -105,6 +107,75 @@ async fn only_the_holder_of_a_lease_commits_and_only_what_it_announced() {
     let good = put(lease, task);
     exchange::put_output(&holder.connection, good, std::io::Cursor::new(BYTES)).await.unwrap();
     assert_eq!(outputs(&client, task).await, ["0001.png"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_has_moved_commits_nothing_and_nobody_commits_anothers_frame() {
+    let farm = Farm::new();
+    let client = farm.client().await;
+    let mut first = Puppet::join(&client).await.unwrap();
+    submit_noop(&client, 1).await.unwrap();
+    let (before, task) = first.assigned().await.unwrap();
+    let Puppet { connection, identity, .. } = first;
+    connection.close(close_code::DONE, b"");
+    let mut second = Puppet::join(&client).await.unwrap();
+    let (lease, same) = second.assigned().await.unwrap();
+    assert_eq!(same, task);
+    assert_ne!(lease, before);
+
+    // It comes back, and repeats what was good before, and what is good for the other one.
+    let first = Puppet::connect(identity).await.unwrap();
+    for lease in [before, lease] {
+        let told = refusal(&first, small_output(lease, task, "0001.png", BYTES)).await;
+        assert!(told.contains("lease"), "{told}");
+    }
+    let told = refusal(&second, small_output(before, task, "0001.png", BYTES)).await;
+    assert!(told.contains("lease"), "{told}");
+    assert_eq!(outputs(&client, task).await, [""; 0]);
+
+    // The holder commits, once however often it says so, and its first version stays.
+    for bytes in [BYTES, BYTES, b"another picture"] {
+        let put = small_output(lease, task, "0001.png", bytes);
+        exchange::put_output(&second.connection, put, std::io::Cursor::new(bytes)).await.unwrap();
+    }
+    let told = refusal(&first, small_output(lease, task, "0001.png", BYTES)).await;
+    assert!(told.contains("lease"), "{told}");
+    let query = OutputsQuery { job: task.job, step: None, after: 0 };
+    let kept = client.outputs(query).await.unwrap().rows;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].output.blob.hash, BlobHash::of(BYTES));
+}
+
+/// Manifests whose paths would be written elsewhere are refused before anybody lays them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_leads_out_of_its_layout_is_never_submitted() {
+    let farm = Farm::new();
+    let client = farm.client().await;
+    let scene = BlobHash::of(b"scene");
+    let entry = |path: &str| -> (String, BlobHash, u64) { (path.into(), scene, 5) };
+    let forged = [
+        vec![entry("/p/../../etc/cron.d/evil")],
+        vec![entry("/p/a/./b")],
+        vec![entry("p/a.blend")],
+        vec![entry("C:\\p\\a.blend")],
+        vec![entry("//server/share/a.blend")],
+        vec![entry("/p/a\0.blend")],
+        vec![entry("/p/a.blend"), entry("/p/a.blend/b")],
+        vec![entry("/p/a.blend"), entry("/p/a.blend-b"), entry("/p/a.blend/b")],
+    ];
+    client.put_bytes(Blob { hash: scene, len: 5 }, b"scene".to_vec()).await.unwrap();
+    for entries in forged {
+        let bytes = codec::encode(&entries).unwrap();
+        let blob = Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 };
+        client.put_bytes(blob, bytes).await.unwrap();
+        let told = submit_manifest(&client, blob.hash).await.unwrap_err().to_string();
+        assert!(told.contains("the manifest is bad"), "{entries:?}: {told}");
+    }
+    // The same way with nothing forged works.
+    let bytes = codec::encode(&vec![entry("/p/a.blend")]).unwrap();
+    let blob = Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 };
+    client.put_bytes(blob, bytes).await.unwrap();
+    submit_manifest(&client, blob.hash).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

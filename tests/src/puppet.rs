@@ -9,12 +9,14 @@ use grange_client::Farm;
 use grange_protocol::agent::{AgentHello, DeviceInfo, DeviceKind, ToAgent, Welcome};
 use grange_protocol::client::Role;
 use grange_protocol::file::{Blob, Output, OutputRole, PutOutput};
-use grange_protocol::job::Policy;
+use grange_protocol::job::{Engine, Policy, RenderSettings, SceneNeeds};
 use grange_protocol::join::JoinString;
-use grange_protocol::kinds::{Noop, Submission};
+use grange_protocol::kinds::{Animation, Noop, Submission};
 use grange_protocol::limits::FRAME_MAX;
 use grange_protocol::stream::Open;
-use grange_protocol::{BlobHash, JobId, JobKind, LeaseId, Priority, TaskRef, codec};
+use grange_protocol::{
+    BlenderVersion, BlobHash, FrameSet, JobId, JobKind, LeaseId, Priority, Shot, TaskRef, codec,
+};
 use grange_transport::{Connection, Endpoint, Identity, Receiver, SendStream, enrol, exchange};
 
 pub struct Puppet {
@@ -126,6 +128,41 @@ pub async fn submit_noop(farm: &Farm, tasks: u32) -> anyhow::Result<JobId> {
         queue_anyway: true,
         tags: BTreeSet::new(),
         kind: JobKind::Noop(Noop { tasks, millis: 0 }),
+    };
+    Ok(farm.submit(submission).await?)
+}
+
+/// Submits a frame of `/p/a.blend`, with that manifest.
+pub async fn submit_manifest(farm: &Farm, manifest: BlobHash) -> anyhow::Result<JobId> {
+    let animation = Animation {
+        blend: "/p/a.blend".parse()?,
+        needs: SceneNeeds {
+            saved_by: BlenderVersion::new(4, 2),
+            engines: [Engine::Cycles].into(),
+            denoiser: false,
+        },
+        settings: RenderSettings::default(),
+        chunk: 1,
+        shot: Shot {
+            name: Default::default(),
+            scene: None,
+            view_layer: None,
+            camera: None,
+            frames: FrameSet::range(1, 1, 1)?,
+            resolution: None,
+            samples: None,
+            output: "####".parse()?,
+            extras: None,
+        },
+        preview: None,
+    };
+    let submission = Submission {
+        name: "a".parse()?,
+        priority: Priority::default(),
+        policy: Policy::default(),
+        manifest: Some(manifest),
+        queue_anyway: true,
+        kind: JobKind::Animation(animation),
     };
     Ok(farm.submit(submission).await?)
 }

@@ -101,19 +101,33 @@ impl Folder {
     }
 
     fn failure(&self, output: &Output, error: io::Error) -> DownloadError {
-        DownloadError::Output(self.path.join(output.name.as_str()), error)
+        let path = self.path.join(output.name.as_str());
+        match self.way_out(output.name.as_str()) {
+            Some(link) => DownloadError::LeavesFolder { path, link, folder: self.path.clone() },
+            None => DownloadError::Output(path, error),
+        }
+    }
+
+    /// The link among the folders of a name that leads out of this one.
+    fn way_out(&self, name: &str) -> Option<PathBuf> {
+        let folders = name.match_indices('/').map(|(end, _)| &name[..end]);
+        let is_link = |folder: &&str| {
+            self.dir.symlink_metadata(folder).is_ok_and(|there| there.is_symlink())
+                && self.dir.metadata(folder).is_err()
+        };
+        folders.into_iter().find(is_link).map(|folder| self.path.join(folder))
     }
 }
 
 fn is_same(dir: &Dir, name: &str, blob: Blob) -> io::Result<bool> {
-    let mut file = match dir.open(name) {
-        Ok(file) => file,
+    // What is no plain file is not read: a link may lead anywhere, and a pipe has no end.
+    match dir.symlink_metadata(name) {
+        Ok(there) if there.is_file() && there.len() == blob.len => {}
+        Ok(_) => return Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
-    };
-    if file.metadata()?.len() != blob.len {
-        return Ok(false);
     }
+    let mut file = dir.open(name)?;
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; file::PIECE_BYTES];
     loop {
@@ -130,6 +144,11 @@ pub enum DownloadError {
     Folder(PathBuf, io::Error),
     #[error("{0} cannot be saved: {1}")]
     Output(PathBuf, io::Error),
+    #[error(
+        "{path} cannot be saved: {link} is a link that leads out of {folder}: remove the link, or save \
+         to another folder"
+    )]
+    LeavesFolder { path: PathBuf, link: PathBuf, folder: PathBuf },
     #[error(transparent)]
     Farm(#[from] ClientError),
     #[error("{0}")]

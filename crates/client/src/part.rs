@@ -47,6 +47,7 @@ impl<'a> Part<'a> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true);
         loop {
+            remove_what_is_no_file(dir, &name)?;
             let file = dir.open_with(&name, &options)?.into_std();
             file.lock()?;
             if is_still(dir, &name, &file)? {
@@ -92,6 +93,16 @@ impl<'a> Part<'a> {
         self.dir.rename(&self.name, self.dir, self.output.name.as_str())?;
         point("download.named")?;
         Ok(Ended::Named)
+    }
+}
+
+/// A link that somebody laid there is not followed, and a pipe has no end.
+fn remove_what_is_no_file(dir: &Dir, name: &str) -> io::Result<()> {
+    match dir.symlink_metadata(name) {
+        Ok(there) if there.is_file() => Ok(()),
+        Ok(_) => dir.remove_file(name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

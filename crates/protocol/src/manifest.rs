@@ -109,18 +109,17 @@ impl Manifest {
                 return Err(BadManifest::Twice(pair[0].path.to_string()));
             }
         }
-        let manifest = Self { entries };
-        for entry in &manifest.entries {
-            let mut parent = entry.path.parent();
-            while parent != "/" {
-                let as_path = LayoutPath(parent.into());
-                if manifest.get(&as_path).is_some() {
-                    return Err(BadManifest::FileAndDirectory(parent.into()));
-                }
-                parent = &parent[..parent.rfind('/').unwrap_or(0).max(1)];
+        // With `/` before all that names are made of, what lies in a directory comes right after it,
+        // so each path is compared with one other, however many there are and however deep.
+        let mut paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        let first = |byte: u8| if byte == b'/' { 0 } else { byte };
+        paths.sort_unstable_by(|a, b| a.bytes().map(first).cmp(b.bytes().map(first)));
+        for pair in paths.windows(2) {
+            if pair[1].strip_prefix(pair[0]).is_some_and(|rest| rest.starts_with('/')) {
+                return Err(BadManifest::FileAndDirectory(pair[0].into()));
             }
         }
-        Ok(manifest)
+        Ok(Self { entries })
     }
 
     pub fn entries(&self) -> &[ManifestEntry] {
@@ -134,7 +133,7 @@ impl Manifest {
 
     /// Bytes of all entries together.
     pub fn total_len(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.len).sum()
+        self.entries.iter().fold(0, |total, entry| total.saturating_add(entry.len))
     }
 }
 
@@ -199,6 +198,24 @@ mod tests {
             Manifest::new(vec![entry("/p/a", b"1"), entry("/p/a/b/c", b"2")]),
             Err(BadManifest::FileAndDirectory("/p/a".into()))
         );
+        let between = [entry("/p/a/b/c", b"1"), entry("/p/a-b", b"2"), entry("/p/a", b"3")];
+        assert_eq!(
+            Manifest::new(between.to_vec()),
+            Err(BadManifest::FileAndDirectory("/p/a".into()))
+        );
+        assert!(Manifest::new(between[..2].to_vec()).is_ok());
+    }
+
+    #[test]
+    fn a_manifest_of_the_deepest_paths_is_checked_in_little_time_and_its_lengths_do_not_overflow() {
+        let deep = "/a".repeat(500);
+        let mut entries: Vec<ManifestEntry> =
+            (0..20_000).map(|number| entry(&format!("{deep}/{number}"), b"1")).collect();
+        for entry in &mut entries {
+            entry.len = u64::MAX;
+        }
+        let manifest = Manifest::new(entries).unwrap();
+        assert_eq!(manifest.total_len(), u64::MAX);
     }
 
     #[test]

@@ -14,10 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from . import pictures
+from ._folder import below
 from ._http import output_path
 from ._session import Session
 from .errors import GrangeError, InstanceLost
@@ -365,10 +366,7 @@ class Arrival:
 
 def fetch(session: Session, name: str, length: int, root: Path) -> None:
     """Brings an output of a call's here, below root, without the number of the call."""
-    relative = PurePosixPath(name.partition("/")[2])
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts:
-        raise GrangeError(f"the farm has an output called {name!r}, which is no place for a file")
-    fetch_to(session, name, length, root / relative)
+    fetch_to(session, name, length, below(root, name.partition("/")[2]))
 
 
 def fetch_to(session: Session, name: str, length: int, to: Path) -> None:

@@ -7,6 +7,7 @@ decided by `Farm.submit`; what happens to it, by the farm.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from ._folder import below
 from ._http import Api, output_path
-from .errors import GrangeError, JobFailed
+from .errors import JobFailed
 
 FINAL = frozenset({"completed", "canceled", "failed"})
 """States in which nothing more happens unless somebody retries."""
@@ -78,19 +80,18 @@ class Output:
         A file that is there, is as long and is younger than the job is kept. There is never half a
         file under the name. Raises `OSError` if it cannot be written.
         """
-        path = Path(dir, self.name)
-        parts = self.name.split("/")
-        if not {"", ".", ".."}.isdisjoint(parts):
-            raise GrangeError(f"the output {self.name!r} would leave the folder: report this")
+        path = below(dir, self.name)
         if not self._is_there(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self.api.download(output_path(self.job, self.name), path, self.len)
         return path
 
     def _is_there(self, path: Path) -> bool:
         try:
-            there = path.stat()
+            there = path.lstat()
         except OSError:
+            return False
+        # A link is replaced, wherever it leads.
+        if not stat.S_ISREG(there.st_mode):
             return False
         return there.st_size == self.len and there.st_mtime >= self.since
 
