@@ -1,6 +1,7 @@
 //! Those who mean harm. Here: an agent that a stranger has taken over, whose outputs and leases are
 //! refused; in the files beside: crowds, and what makes no sense.
 
+mod bombs;
 mod floods;
 mod links;
 mod messages;

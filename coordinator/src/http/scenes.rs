@@ -39,7 +39,7 @@ const READING: Duration = Duration::from_secs(40);
 /// How long all of it may take, with the time in which the request arrives; in seconds.
 pub(super) const PATIENCE_S: u64 = 90;
 /// Memory for the files of one reading, in bytes.
-const MEMORY: u64 = 2 << 30;
+const MEMORY: u64 = 1 << 30;
 
 /// A scene, and what its client has told of it so far.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -14,8 +14,10 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, Rgb32FImage, RgbImage};
 
-/// Memory that decoding one picture may take. Bytes.
-const MEMORY_MAX: u64 = 1 << 30;
+/// Memory that one decoded picture may take, in bytes: enough for 8K with 32 bits a channel.
+const MEMORY_MAX: u64 = 512 << 20;
+/// Of red, green and blue as light.
+const LIGHT_BYTES: u64 = 12;
 const SIDE_MAX: u32 = 32_768;
 const QUALITY: u8 = 82;
 /// Light up to here is shown as it is; what is brighter is pressed into what is left.
@@ -104,7 +106,9 @@ fn from_exr(path: &Path) -> Result<Rgb32FImage, NoPicture> {
     let header = meta.headers.first().ok_or(NoPicture::Unknown)?;
     let size = header.layer_size;
     let (width, height) = (size.width() as u32, size.height() as u32);
-    if width.max(height) > SIDE_MAX || u64::from(width) * u64::from(height) * 16 > MEMORY_MAX {
+    if width.max(height) > SIDE_MAX
+        || u64::from(width) * u64::from(height) * LIGHT_BYTES > MEMORY_MAX
+    {
         return Err(NoPicture::TooLarge);
     }
     let names: Vec<String> =

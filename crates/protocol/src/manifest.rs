@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::BlobHash;
@@ -70,7 +71,7 @@ impl fmt::Debug for LayoutPath {
 
 impl<'de> Deserialize<'de> for LayoutPath {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -139,7 +140,33 @@ impl Manifest {
 
 impl<'de> Deserialize<'de> for Manifest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(Vec::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
+/// Takes in no more entries than there may be: a list that says that it has more is not begun.
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Manifest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of paths and their files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Manifest, A::Error> {
+        let too_many = |count| A::Error::custom(BadManifest::TooMany(count));
+        if let Some(count) = list.size_hint().filter(|count| *count > MANIFEST_ENTRIES_MAX) {
+            return Err(too_many(count));
+        }
+        let mut entries = Vec::new();
+        while let Some(entry) = list.next_element()? {
+            if entries.len() == MANIFEST_ENTRIES_MAX {
+                return Err(too_many(MANIFEST_ENTRIES_MAX + 1));
+            }
+            entries.push(entry);
+        }
+        Manifest::new(entries).map_err(A::Error::custom)
     }
 }
 

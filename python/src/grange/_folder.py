@@ -16,7 +16,7 @@ def below(root: str | os.PathLike[str], name: str) -> Path:
     """
     relative = PurePosixPath(name)
     if not {"", ".", ".."}.isdisjoint(name.split("/")) or relative.is_absolute():
-        raise GrangeError(f"the output {name!r} would leave the folder: report this")
+        raise GrangeError(f"the farm has an output called {name!r}, which is no place for a file")
     root = Path(root)
     path = root / relative
     if not path.parent.resolve().is_relative_to(root.resolve()):

@@ -16,7 +16,7 @@ use super::error::Fault;
 /// Bytes after decompression beyond which a compressed file is not read on.
 const UNPACKED_MAX: u64 = 64 << 30;
 /// Bytes that may be held in memory of any file …
-const HELD_MIN: u64 = 1 << 30;
+const HELD_MIN: u64 = 256 << 20;
 /// … and for each byte that it has on the disk: real scenes hold up to 25 when compressed.
 const HELD_PER_BYTE: u64 = 64;
 
