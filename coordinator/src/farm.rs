@@ -352,7 +352,9 @@ impl Farm {
             FromAgent::Measured(measurement) => {
                 self.core.handle(now, Event::Measured { agent, measurement });
             }
-            FromAgent::Decided(decision) => {
+            FromAgent::Decided(mut decision) => {
+                // Its host's clock may be a wrong one.
+                decision.at = now;
                 if let Some(link) = self.links.get_mut(&agent) {
                     if link.decisions.len() == DECISIONS_KEPT {
                         link.decisions.pop_front();

@@ -2,6 +2,7 @@
 //! refused; in the files beside: crowds, and what makes no sense.
 
 mod bombs;
+mod clocks;
 mod floods;
 mod links;
 mod messages;

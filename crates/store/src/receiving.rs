@@ -123,6 +123,7 @@ impl Receiving {
         let target = self.store.path(hash);
         let shard = target.parent().map_or_else(|| target.clone(), PathBuf::from);
         self.file.set_permissions(Permissions::from_mode(0o444))?;
+        self.file.set_modified(self.store.time())?;
         point("store.sync")?;
         self.file.sync_data()?;
         point("store.rename")?;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
@@ -29,6 +29,14 @@ pub struct Store {
     root: PathBuf,
     pub(crate) dirsync: DirSync,
     state: Mutex<State>,
+    opened: Opened,
+}
+
+/// When the store was opened, by the clock that is never set and by the one on the wall.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    at: Instant,
+    time: SystemTime,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +82,7 @@ impl Store {
         }
         let dirsync = DirSync::default();
         dirsync.sync(&blobs)?;
-        Ok(Self { root: root.into(), dirsync, state: Mutex::default() })
+        Ok(Self { root: root.into(), dirsync, state: Mutex::default(), opened: Opened::now() })
     }
 
     pub fn root(&self) -> &Path {
@@ -164,16 +172,17 @@ impl Store {
     ) -> io::Result<Collected> {
         self.collect_arriving()?;
         let mut files = self.files()?;
-        files.sort_unstable_by_key(|(used, _, _)| *used);
+        files.sort_unstable_by_key(|(modified, _, _)| self.opened.used(*modified));
         let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
-        let now = SystemTime::now();
+        let now = self.opened.time();
         let mut collected = Collected::default();
-        for (used, len, hash) in files {
+        for (modified, len, hash) in files {
+            let used = self.opened.used(modified);
             let young = now.duration_since(used).unwrap_or_default() < min_age;
             if total <= keep_bytes || young {
                 break;
             }
-            if wanted(hash) || !self.remove_unused(hash, used)? {
+            if wanted(hash) || !self.remove_unused(hash, modified)? {
                 continue;
             }
             total -= len;
@@ -200,7 +209,7 @@ impl Store {
     pub fn claim_len(&self, hash: BlobHash) -> Option<u64> {
         let _state = self.lock();
         let file = File::open(self.path(hash)).ok()?;
-        file.set_modified(SystemTime::now()).ok()?;
+        file.set_modified(self.opened.time()).ok()?;
         file.metadata().ok().map(|metadata| metadata.len())
     }
 
@@ -248,7 +257,7 @@ impl Store {
 
     /// Notes that the file was used now, for [`Store::collect`].
     pub fn touch(&self, hash: BlobHash) -> io::Result<()> {
-        File::open(self.path(hash))?.set_modified(SystemTime::now())
+        File::open(self.path(hash))?.set_modified(self.opened.time())
     }
 
     /// All files: when each was used last, its length, its hash.
@@ -298,6 +307,11 @@ impl Store {
         path
     }
 
+    /// What files that are stored now are said to be of.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.opened.time()
+    }
+
     pub(crate) fn unclaim(&self, path: &Path) {
         self.lock().arriving.remove(path);
     }
@@ -319,6 +333,23 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Opened {
+    fn now() -> Self {
+        Self { at: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// The time, by a clock that nobody sets.
+    fn time(&self) -> SystemTime {
+        self.time + self.at.elapsed()
+    }
+
+    /// When a file was used that says so. One from a time that is yet to come is from before the clock
+    /// was set back: nobody has used it since the store was opened.
+    fn used(&self, modified: SystemTime) -> SystemTime {
+        if modified > self.time() { self.time } else { modified }
     }
 }
 

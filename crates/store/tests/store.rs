@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
@@ -164,6 +164,21 @@ fn the_least_used_files_are_collected_first_and_pinned_ones_never() {
     drop(pin);
     assert_eq!(store.collect(4, Duration::ZERO, keep).unwrap(), Collected { files: 2, bytes: 8 });
     assert!(store.contains(wanted));
+}
+
+#[test]
+fn files_of_a_time_that_is_yet_to_come_are_collected_like_others() {
+    let (store, dir) = store();
+    let bytes = store.put_bytes(b"of a clock that went wrong").unwrap();
+    drop(store);
+    let path = dir.path().join("blobs").join(&bytes.hash.to_hex()[..1]).join(bytes.hash.to_hex());
+    let in_a_year = SystemTime::now() + Duration::from_secs(365 * 24 * 3600);
+    fs::File::open(&path).unwrap().set_modified(in_a_year).unwrap();
+    let store = Arc::new(Store::open(dir.path()).unwrap());
+    let min_age = Duration::from_millis(20);
+    assert_eq!(store.collect(0, Duration::from_secs(60), |_| false).unwrap().files, 0);
+    std::thread::sleep(min_age);
+    assert_eq!(store.collect(0, min_age, |_| false).unwrap().files, 1);
 }
 
 proptest! {

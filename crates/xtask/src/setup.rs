@@ -38,6 +38,7 @@ pub(crate) const FOR_TESTS: &[Program] = &[
     Program { name: "mount", package: "mount" },
     Program { name: "ip", package: "iproute2" },
     Program { name: "initdb", package: "postgresql" },
+    Program { name: "faketime", package: "faketime" },
     KILL,
 ];
 
