@@ -21,7 +21,7 @@ const OF_ONE_ADDRESS: usize = 64;
 const CROWD: usize = 32;
 /// Connections that are no member's, with those that were sent away and are still in the books, for
 /// as long as a last packet may be on its way. Beyond, nobody is let in for a moment.
-const NOT_MEMBERS: usize = 640;
+const NOT_MEMBERS: usize = 448;
 
 pub(crate) fn strangers() -> Arc<Strangers> {
     Strangers::new(STRANGERS, OF_ONE_ADDRESS)
