@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use grange_protocol::client::Role;
+use grange_transport::{Authority, Endpoint, close_code, enrol};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -114,6 +116,41 @@ fn newcomers_who_only_sit_there_keep_nobody_out() {
         }
     });
     nothing_but_few_lines(&farm, before, 6 * usize::from(SOURCES + 1));
+}
+
+/// Hosts that come back at once from behind one address, more than may be strangers at a time.
+#[test]
+fn hundreds_of_hosts_behind_one_address_come_back_at_once_and_all_get_in() {
+    const HOSTS: usize = 300;
+    let farm = Farm::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let authority = Authority::open(&farm.home().join("coordinator"), &"test".parse().unwrap());
+        let authority = authority.unwrap();
+        let client = farm.client().await;
+        let joined = client.create_token(Role::Agent, Duration::from_secs(60)).await.unwrap();
+        let one =
+            enrol::join(&joined.join.parse().unwrap(), "host".parse().unwrap()).await.unwrap();
+        let mut coming = JoinSet::new();
+        for _ in 0..HOSTS {
+            // The same host as often: who it is makes no difference before it has shown that.
+            let identity = authority.issue(&one.peer, one.farm.clone()).unwrap();
+            coming.spawn(async move {
+                let endpoint = Endpoint::new(&identity).unwrap();
+                let until = tokio::time::Instant::now() + Duration::from_secs(40);
+                while tokio::time::Instant::now() < until {
+                    if let Ok(connection) = endpoint.connect().await {
+                        // Its place is free for others, and for itself: one identity has only so many.
+                        connection.close(close_code::DONE, b"");
+                        return true;
+                    }
+                }
+                false
+            });
+        }
+        let came = coming.join_all().await;
+        assert_eq!(came.into_iter().filter(|came| *came).count(), HOSTS);
+    });
 }
 
 #[test]
