@@ -9,8 +9,10 @@ mod messages;
 
 use std::time::Duration;
 
+use grange_protocol::agent::{AttemptEnded, Failure, FailureKind, FromAgent, Outcome};
 use grange_protocol::client::OutputsQuery;
 use grange_protocol::file::{Blob, PutOutput};
+use grange_protocol::limits::{FRAME_MAX, LOG_MAX, REASON_MAX};
 use grange_protocol::session::{OpenSession, ToSession};
 use grange_protocol::stream::Open;
 use grange_protocol::{BlobHash, LeaseId, TaskRef, codec};
@@ -146,6 +148,37 @@ async fn a_lease_that_has_moved_commits_nothing_and_nobody_commits_anothers_fram
     let kept = client.outputs(query).await.unwrap().rows;
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].output.blob.hash, BlobHash::of(BYTES));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_writes_logs_of_its_own_tasks_alone_and_no_longer_than_they_may_be() {
+    let farm = Farm::new();
+    let client = farm.client().await;
+    let mut holder = Puppet::join(&client).await.unwrap();
+    let mut other = Puppet::join(&client).await.unwrap();
+    submit_noop(&client, 1).await.unwrap();
+    let (lease, task) = holder.assigned().await.unwrap();
+    let ended = |log: String| {
+        let why = Failure { kind: FailureKind::Scene, reason: "r".repeat(1 << 20) };
+        let ended = AttemptEnded { lease, task, outcome: Outcome::Failed(why), log };
+        let mut frame = Vec::new();
+        codec::encode_frame(&FromAgent::Ended(ended), FRAME_MAX, &mut frame).unwrap();
+        frame
+    };
+    for _ in 0..10 {
+        other.say(&ended("not its own".repeat(10_000))).await.unwrap();
+    }
+    // Heard in their order, and before the other one's: it goes when it has said nonsense.
+    other.say(&u32::MAX.to_le_bytes()).await.unwrap();
+    other.is_over().await;
+    holder.say(&ended("its own ".repeat(100_000))).await.unwrap();
+    let job = task.job.0.to_string();
+    let failed = farm.wait_for_state(task.job.0.into(), "failed");
+    assert!(failed["job"]["reason"].as_str().unwrap().len() < 2 * REASON_MAX, "{failed}");
+    let logs = farm.grange(&["logs", &job, "--json"]).json_lines();
+    assert_eq!(logs.len(), 1, "one attempt, one log");
+    let text = logs[0]["text"].as_str().unwrap();
+    assert!(text.starts_with("its own") && text.len() <= LOG_MAX, "{} bytes", text.len());
 }
 
 /// Manifests whose paths would be written elsewhere are refused before anybody lays them out.
