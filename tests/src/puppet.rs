@@ -162,6 +162,7 @@ pub async fn submit_manifest(farm: &Farm, manifest: BlobHash) -> anyhow::Result<
         policy: Policy::default(),
         manifest: Some(manifest),
         queue_anyway: true,
+        tags: BTreeSet::new(),
         kind: JobKind::Animation(animation),
     };
     Ok(farm.submit(submission).await?)
