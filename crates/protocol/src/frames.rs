@@ -1,11 +1,18 @@
 //! Sets of frames as people write them: `47`, `1-30`, `3, 5-10`, `1-100x4`.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::FRAMES_MAX;
+
+/// Frames of ranges with different steps that lie among one another: those are sorted one by one …
+const TANGLED_MAX: u64 = 10_000;
+/// … and may make so many ranges more than were written. A few bytes must not become a long list.
+const PIECES_MAX: usize = 256;
 
 /// Frames in ascending order without repeats, kept as a few ranges however many they are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -15,7 +22,7 @@ pub struct FrameSet {
 }
 
 /// `first`, `first + step`, … up to `last`, which is always one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 struct FrameRange {
     first: i32,
@@ -110,16 +117,33 @@ impl FrameSet {
     }
 
     fn normalised(mut ranges: Vec<FrameRange>) -> Result<Self, BadFrames> {
-        let total: u64 = ranges.iter().map(|range| range.len()).sum();
-        if total > FRAMES_MAX {
-            return Err(BadFrames::TooMany(total));
-        }
-        ranges.sort_unstable_by_key(|range| (range.first, range.last));
+        ranges.sort_unstable();
         let apart = ranges.windows(2).all(|pair| pair[0].last < pair[1].first);
-        if apart && !ranges.is_empty() {
-            return Ok(Self { ranges });
+        let set = if apart {
+            Self { ranges }
+        } else if let Some(ranges) = untangled(&ranges) {
+            Self { ranges }
+        } else {
+            Self::sorted(&ranges)?
+        };
+        match set.len() {
+            0 => Err(BadFrames::Empty),
+            len if len > FRAMES_MAX => Err(BadFrames::TooMany(len)),
+            _ => Ok(set),
         }
-        Self::from_frames(ranges.iter().flat_map(|range| (0..range.len()).map(|at| range.at(at))))
+    }
+
+    /// Ranges of different steps that lie among one another, frame by frame.
+    fn sorted(ranges: &[FrameRange]) -> Result<Self, BadFrames> {
+        if ranges.iter().map(FrameRange::len).sum::<u64>() > TANGLED_MAX {
+            return Err(BadFrames::Tangled);
+        }
+        let all = ranges.iter().flat_map(|range| (0..range.len()).map(|at| range.at(at)));
+        let sorted = Self::from_frames(all)?;
+        if sorted.ranges.len() > ranges.len() + PIECES_MAX {
+            return Err(BadFrames::Tangled);
+        }
+        Ok(sorted)
     }
 }
 
@@ -149,6 +173,54 @@ impl FrameRange {
         (self.first..=self.last).contains(&frame)
             && frame.abs_diff(self.first).is_multiple_of(self.step)
     }
+
+    /// Whether all frames of the other are among its own.
+    fn covers(&self, other: &Self) -> bool {
+        let aligned = other.first == other.last || other.step.is_multiple_of(self.step);
+        aligned && self.contains(other.first) && self.contains(other.last)
+    }
+
+    /// Those of its frames that come before one.
+    fn before(&self, frame: i32) -> Option<Self> {
+        (self.first < frame).then(|| Self::new(self.first, frame - 1, self.step).ok()).flatten()
+    }
+
+    /// Those of its frames that come after one, which is none before its first.
+    fn after(&self, frame: i32) -> Option<Self> {
+        let passed = frame.abs_diff(self.first) / self.step + 1;
+        let first = (frame < self.last).then(|| self.at(u64::from(passed)))?;
+        Self::new(first, self.last, self.step).ok()
+    }
+}
+
+/// The same frames in ranges that follow one another, hardly more than there were; `None` where
+/// two of different steps lie among one another.
+fn untangled(ranges: &[FrameRange]) -> Option<Vec<FrameRange>> {
+    let mut ahead: BinaryHeap<_> = ranges.iter().copied().map(Reverse).collect();
+    let mut apart: Vec<FrameRange> = Vec::with_capacity(ranges.len());
+    while let Some(Reverse(next)) = ahead.pop() {
+        let Some(last) = apart.pop_if(|last| last.last >= next.first) else {
+            apart.push(next);
+            continue;
+        };
+        if last.covers(&next) {
+            apart.push(last);
+        } else if next.covers(&last) {
+            apart.push(next);
+        } else if last.step == next.step && last.contains(next.first) {
+            apart.push(FrameRange { last: last.last.max(next.last), ..last });
+        } else if next.step == 1 {
+            apart.extend(last.before(next.first));
+            apart.push(next);
+            ahead.extend(last.after(next.last).map(Reverse));
+        } else if last.step == 1 {
+            apart.push(last);
+            ahead.extend(next.after(last.last).map(Reverse));
+        } else {
+            return None;
+        }
+    }
+    Some(apart)
 }
 
 /// Ascending frames as runs of equal distance.
@@ -253,6 +325,11 @@ pub enum BadFrames {
     Backwards(i32, i32),
     #[error("a range cannot advance by 0 frames: write 1-100x2 for every second")]
     ZeroStep,
+    #[error(
+        "these ranges lie among one another in too many pieces: write them one after the other, or \
+         submit several jobs"
+    )]
+    Tangled,
     #[error("{0} frames are too many for one job (at most {FRAMES_MAX}): submit several jobs")]
     TooMany(u64),
 }
@@ -282,7 +359,7 @@ mod tests {
     fn a_mistake_is_named() {
         let error = |text: &str| text.parse::<FrameSet>().unwrap_err().to_string();
         insta::assert_snapshot!(
-            ["", "1-", "a", "9-1", "1-9x0", "1-2000000000"].map(error).join("\n"),
+            ["", "1-", "a", "9-1", "1-9x0", "1-2000000000", "1-9000x2, 2-9000x3"].map(error).join("\n"),
             @r"
         no frames are named: write 47, 1-30, or several with commas
         `1-` is not a frame or a range: write 47, 1-30, 1-100x4, or several with commas
@@ -290,11 +367,40 @@ mod tests {
         the range 9-1 runs backwards: write the smaller frame first
         a range cannot advance by 0 frames: write 1-100x2 for every second
         2000000000 frames are too many for one job (at most 10000000): submit several jobs
+        these ranges lie among one another in too many pieces: write them one after the other, or submit several jobs
         "
         );
     }
 
+    #[test]
+    fn ranges_that_overlap_stay_few() {
+        let ranges = |text: &str| text.parse::<FrameSet>().unwrap().to_string();
+        assert_eq!(ranges("1-9000000, 500-9500000"), "1-9500000");
+        assert_eq!(ranges("1-1000x10, 1-1000"), "1-1000");
+        assert_eq!(ranges("1-9000001x2, 6"), "1-5x2, 6, 7-9000001x2");
+        assert_eq!(ranges("1-9000001x10, 500-600"), "1-491x10, 500-600, 601-9000001x10");
+        assert_eq!(ranges("1-100, 50-9000000x50"), "1-100, 150-9000000x50");
+        assert_eq!(ranges("1-11x5, 6-21x5"), "1-21x5");
+        assert!("1-9000000x3, 2-900000x7".parse::<FrameSet>().is_err());
+    }
+
     proptest! {
+        #[test]
+        fn ranges_that_overlap_have_each_frame_once(
+            ranges in proptest::collection::vec((-20i32..20, 0i32..40, 1u32..5), 1..6),
+        ) {
+            let ranges: Vec<FrameRange> = ranges
+                .into_iter()
+                .map(|(first, len, step)| FrameRange::new(first, first + len, step).unwrap())
+                .collect();
+            let mut frames: Vec<i32> =
+                ranges.iter().flat_map(|range| (0..range.len()).map(|at| range.at(at))).collect();
+            frames.sort_unstable();
+            frames.dedup();
+            let set = FrameSet::normalised(ranges).unwrap();
+            prop_assert_eq!(set.iter().collect::<Vec<_>>(), frames);
+        }
+
         #[test]
         fn any_frames_survive_text_and_wire(
             mut list in proptest::collection::vec(-50i32..50, 1..40),
