@@ -154,7 +154,7 @@ impl Settings {
             extensions: merged.extensions.unwrap_or_default(),
             state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
             store_dir: None,
-            cache_bytes: merged.cache_gib.unwrap_or(50) << 30,
+            cache_bytes: merged.cache_gib.unwrap_or(50).saturating_mul(1 << 30),
             drain_s: merged.drain_s.unwrap_or(900),
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
@@ -234,6 +234,14 @@ mod tests {
         assert_eq!(memory("memory_gib = 24"), Some(24_576));
         let error = resolved("memory_gib = -1").unwrap_err().to_string();
         assert!(error.starts_with("`memory_gib` is -1, but"), "{error}");
+    }
+
+    #[test]
+    fn a_cache_that_is_larger_than_any_disk_is_not_taken_for_none() {
+        let bytes = |text: &str| resolved(text).unwrap().cache_bytes;
+        assert_eq!(bytes("cache_gib = 2"), 2 << 30);
+        // 2⁶⁴ bytes.
+        assert_eq!(bytes("cache_gib = 17179869184"), u64::MAX);
     }
 
     #[test]

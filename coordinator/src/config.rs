@@ -134,7 +134,9 @@ impl Settings {
                 .unwrap_or_else(|| settings::state_dir("grange-coordinator")),
             journal: merged.journal,
             timing: Timing {
-                agent_grace_ms: merged.agent_grace_s.map_or(20_000, |seconds| seconds * 1000),
+                agent_grace_ms: merged
+                    .agent_grace_s
+                    .map_or(20_000, |seconds| seconds.saturating_mul(1_000)),
                 ..defaults
             },
             keep: Keep {
@@ -176,8 +178,9 @@ fn uploads(hours: Option<f64>) -> anyhow::Result<Duration> {
 }
 
 fn store_bytes(gib: f64) -> anyhow::Result<u64> {
-    anyhow::ensure!(gib > 0.0, "`store_gib` is {gib}: give more than 0");
-    Ok((gib * (1_u64 << 30) as f64) as u64)
+    let bytes = gib * (1_u64 << 30) as f64;
+    anyhow::ensure!(bytes >= 1.0, "`store_gib` is {gib}: give more than 0");
+    Ok(bytes as u64)
 }
 
 fn http_listen(setting: Option<&str>) -> anyhow::Result<HttpListen> {
