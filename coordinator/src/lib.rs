@@ -20,7 +20,7 @@ mod connection;
 pub mod daemon;
 mod farm;
 mod hours;
-mod http;
+pub mod http;
 mod journal;
 mod keeping;
 mod links;

@@ -30,7 +30,7 @@ pub(super) enum Lifetime {
 
 /// What a client asks for of a file.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     Whole,
     /// From one byte to before another.
     Part(u64, u64),
@@ -116,7 +116,7 @@ pub(super) fn media_type(name: &str) -> &'static str {
 
 /// One range is served as asked for; several, or words that make none, mean the whole file, as
 /// RFC 9110 (14.2) allows.
-fn wanted(headers: &HeaderMap, etag: &str, len: u64) -> Wanted {
+pub(super) fn wanted(headers: &HeaderMap, etag: &str, len: u64) -> Wanted {
     let stale = headers.get(header::IF_RANGE).is_some_and(|known| known != etag);
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     let range = range.and_then(|range| range.trim().strip_prefix("bytes=")).filter(|_| !stale);

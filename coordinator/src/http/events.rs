@@ -75,6 +75,13 @@ pub(super) struct Since {
     outputs_after: Option<u64>,
 }
 
+impl Since {
+    pub(super) fn after(&self, headers: &HeaderMap) -> Result<u64, Problem> {
+        let last = headers.get("last-event-id").map(|id| page::parse(id.to_str().unwrap_or("")));
+        Ok(last.transpose()?.or(self.outputs_after).unwrap_or(0))
+    }
+}
+
 /// What happens to a job, with its outputs as they are committed
 ///
 /// Server-sent events; each is a WatchEvent. Outputs of before come first.
@@ -96,8 +103,7 @@ pub(super) async fn job(
     Asked(since): Asked<Since>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let last = headers.get("last-event-id").map(|id| page::parse(id.to_str().unwrap_or("")));
-    let outputs_after = last.transpose()?.or(since.outputs_after).unwrap_or(0);
+    let outputs_after = since.after(&headers)?;
     tell(api, caller, WatchRequest::Job { job: JobId(id), outputs_after }).await
 }
 

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::{StatusCode, header, request::Parts};
+use axum::http::{HeaderMap, StatusCode, Uri, header, request::Parts};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -39,8 +39,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::from_request_parts(parts, state).await {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.uri)
+    }
+}
+
+impl<T: DeserializeOwned> Asked<T> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        match Query::try_from_uri(uri) {
             Ok(Query(value)) => Ok(Self(value)),
             Err(error) => Err(Problem::bad_request(error.body_text())),
         }
@@ -59,13 +65,7 @@ impl<S: Send + Sync> FromRequest<S> for Unread {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
-        if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-            let detail = "send the body as `Content-Type: application/json`";
-            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(Problem::new(status, "not_json", detail));
-        }
+        check_kind(request.headers())?;
         let bytes =
             Bytes::from_request(request, state).await.map_err(|error| match error.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(
@@ -77,7 +77,24 @@ impl<S: Send + Sync> FromRequest<S> for Unread {
     }
 }
 
+/// Refuses a body that does not say that it is JSON.
+fn check_kind(headers: &HeaderMap) -> Result<(), Problem> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
+    if kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let detail = "send the body as `Content-Type: application/json`";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail))
+}
+
 impl Unread {
+    /// A body that has arrived.
+    pub(super) fn of(headers: &HeaderMap, bytes: Bytes) -> Result<Self, Problem> {
+        check_kind(headers)?;
+        Ok(Self(bytes))
+    }
+
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         serde_json::from_slice(&self.0).map_err(|error| match error.classify() {
             Category::Data => {

@@ -149,11 +149,8 @@ async fn identify(api: &Api, shown: Result<TokenHash, Problem>) -> Result<Caller
 /// The token in a header; else in the cookie, if the dashboard itself asks.
 fn shown(api: &Api, request: &Request) -> Result<TokenHash, Problem> {
     let headers = request.headers();
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some((scheme, token)) = bearer.and_then(|shown| shown.split_once(' ')) {
-        let secret = parse_token(token.trim());
-        let secret = secret.filter(|_| scheme.eq_ignore_ascii_case("bearer"));
-        return Ok(TokenHash::of(&secret.ok_or_else(unknown)?));
+    if let Some(token) = bearer(headers) {
+        return token;
     }
     let token = sign_in::token_of(api, headers).ok_or_else(|| {
         Problem::unauthorised(
@@ -163,6 +160,14 @@ fn shown(api: &Api, request: &Request) -> Result<TokenHash, Problem> {
     api.hosts.check(headers, request.uri())?;
     origin::check_request(request)?;
     Ok(token)
+}
+
+/// The token that a header has; none if there is no such header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Result<TokenHash, Problem>> {
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = shown.split_once(' ')?;
+    let secret = parse_token(token.trim()).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+    Some(secret.map(|secret| TokenHash::of(&secret)).ok_or_else(unknown))
 }
 
 fn unknown() -> Problem {

@@ -185,16 +185,19 @@ pub(super) async fn tasks(
     let (job, limit) = (JobId(id), part.limit()?);
     let from = match part.cursor::<String>()? {
         None => (StepIndex(0), TaskIndex(0)),
-        Some(cursor) => {
-            let (step, task) = cursor.split_once('.').unwrap_or((&cursor, ""));
-            (StepIndex(page::parse(step)?), TaskIndex(page::parse(task)?))
-        }
+        Some(cursor) => place(&cursor)?,
     };
     let look = api.shared.farm.look(move |farm| farm.task_page(job, from, limit + 1));
     let Some(mut items) = look.await? else { return Err(no_job(&api.shared, job).await.into()) };
     let next = items.get(limit).map(|task| format!("{}.{}", task.step.0, task.task.0));
     items.truncate(limit);
     Ok(Json(Page { items, next }))
+}
+
+/// The task at which a page begins.
+pub(super) fn place(cursor: &str) -> Result<(StepIndex, TaskIndex), Problem> {
+    let (step, task) = cursor.split_once('.').unwrap_or((cursor, ""));
+    Ok((StepIndex(page::parse(step)?), TaskIndex(page::parse(task)?)))
 }
 
 /// Which logs.
@@ -211,6 +214,18 @@ pub(super) struct OfLogs {
     cursor: Option<String>,
 }
 
+impl OfLogs {
+    pub(super) fn query(&self, job: JobId) -> Result<LogsQuery, Problem> {
+        let task = match (self.step, self.task) {
+            (None, None) => None,
+            (Some(step), Some(task)) => Some((StepIndex(step), TaskIndex(task))),
+            _ => return Err(Problem::bad_request("give both `step` and `task`, or neither")),
+        };
+        let before = self.cursor.as_deref().map(page::parse).transpose()?.unwrap_or(0);
+        Ok(LogsQuery { job, task, failed_only: self.failed.unwrap_or(false), before })
+    }
+}
+
 /// What Blender printed in a job's attempts, the latest first, 50 to a page
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/logs",
@@ -223,14 +238,7 @@ pub(super) async fn logs(
     At(id): At<u32>,
     Asked(of): Asked<OfLogs>,
 ) -> Result<Json<Page<LogView>>, Problem> {
-    let task = match (of.step, of.task) {
-        (None, None) => None,
-        (Some(step), Some(task)) => Some((StepIndex(step), TaskIndex(task))),
-        _ => return Err(Problem::bad_request("give both `step` and `task`, or neither")),
-    };
-    let before = of.cursor.as_deref().map(page::parse).transpose()?.unwrap_or(0);
-    let failed_only = of.failed.unwrap_or(false);
-    let query = LogsQuery { job: JobId(id), task, failed_only, before };
+    let query = of.query(JobId(id))?;
     let expected = |response| match response {
         Response::Logs(page) => {
             Some(Json(Page { items: page.rows, next: page.next.map(|next| next.to_string()) }))

@@ -29,6 +29,7 @@ mod metrics;
 mod openapi;
 mod origin;
 mod outputs;
+pub mod outside;
 mod page;
 mod pictures;
 mod problem;

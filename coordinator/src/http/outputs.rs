@@ -33,6 +33,19 @@ pub(super) struct OfOutputs {
     cursor: Option<String>,
 }
 
+impl OfOutputs {
+    /// What to ask, and how many rows of the answer to tell.
+    pub(super) fn query(&self, job: JobId) -> Result<(OutputsQuery, usize), Problem> {
+        let limit = self.limit.map_or(LIMIT_MAX, |limit| limit as usize);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            let detail = format!("`limit` is {limit}: give 1 to {LIMIT_MAX}");
+            return Err(Problem::bad_request(detail));
+        }
+        let after = self.cursor.as_deref().map(page::parse::<u64>).transpose()?.unwrap_or(0);
+        Ok((OutputsQuery { job, step: self.step.map(StepIndex), after }, limit))
+    }
+}
+
 /// A job's committed outputs, in the order of their commit
 #[utoipa::path(
     get, path = "/api/v1/jobs/{id}/outputs", operation_id = "outputs", tag = "outputs",
@@ -45,13 +58,7 @@ pub(super) async fn list(
     At(id): At<u32>,
     Asked(of): Asked<OfOutputs>,
 ) -> Result<Json<Page<OutputView>>, Problem> {
-    let limit = of.limit.map_or(LIMIT_MAX, |limit| limit as usize);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        let detail = format!("`limit` is {limit}: give 1 to {LIMIT_MAX}");
-        return Err(Problem::bad_request(detail));
-    }
-    let after = of.cursor.as_deref().map(page::parse::<u64>).transpose()?.unwrap_or(0);
-    let query = OutputsQuery { job: JobId(id), step: of.step.map(StepIndex), after };
+    let (query, limit) = of.query(JobId(id))?;
     let expected = |answer| match answer {
         Answer::Outputs(page) => Some(page),
         _ => None,

@@ -6,6 +6,7 @@
 //! how many there are at once have bounds, and a path of the client's is never opened here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -235,7 +236,7 @@ fn read_body(
 ) -> Result<SceneReading, Problem> {
     let told: ToldScene = body.read()?;
     let path = told.path.clone();
-    let files = told.files_of(store)?;
+    let files = told.files_of(|blob| store.len_of(blob), |blob| store.path(blob))?;
     let bounds = Bounds { memory: MEMORY, until: Instant::now() + READING, canceled };
     match read_told(path.as_str().as_ref(), files, bounds) {
         Ok(Reading::Asks(questions)) => Ok(SceneReading::More(SceneQuestions::of(questions)?)),
@@ -248,7 +249,11 @@ fn read_body(
 
 impl ToldScene {
     /// The same with the store's files; refuses what the store lacks, and what is too much.
-    fn files_of(self, store: &Store) -> Result<ToldFiles, Problem> {
+    pub(super) fn files_of(
+        self,
+        len_of: impl Fn(BlobHash) -> Option<u64>,
+        path_of: impl Fn(BlobHash) -> PathBuf,
+    ) -> Result<ToldFiles, Problem> {
         let in_folders = |folder: &Folder| folder.files.len() + folder.folders.len();
         let names = self.folders.values().flatten().map(in_folders).sum::<usize>();
         let names = names + self.folders.len() + self.files.len();
@@ -265,9 +270,7 @@ impl ToldScene {
         let mut told = ToldFiles::default();
         for (path, file) in self.files {
             let here = match file {
-                Some(SentFile { blob, len }) if store.len_of(blob) == Some(len) => {
-                    Some(store.path(blob))
-                }
+                Some(SentFile { blob, len }) if len_of(blob) == Some(len) => Some(path_of(blob)),
                 Some(_) => return Err(lacks(&path)),
                 None => None,
             };

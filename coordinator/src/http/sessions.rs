@@ -51,6 +51,25 @@ pub(super) struct NewSession {
     idle_s: Option<u32>,
 }
 
+impl NewSession {
+    /// The job that holds the instance.
+    pub(super) fn submission(self) -> Submission {
+        let Self { name, priority, manifest, blend, needs, settings, idle_s } = self;
+        let mut request = SessionRequest { blend, needs, settings, idle_s: 1_800 };
+        request.idle_s = idle_s.unwrap_or(request.idle_s);
+        Submission {
+            name,
+            priority,
+            // What was changed in an instance is gone with it, so there is no second try.
+            policy: Policy { attempts_max: 1, ..Policy::default() },
+            manifest: Some(manifest),
+            queue_anyway: false,
+            tags: BTreeSet::new(),
+            kind: JobKind::Session(request),
+        }
+    }
+}
+
 /// What a new session is answered with: 201, where it is, and how.
 type Created = (StatusCode, [(HeaderName, String); 1], Json<SessionView>);
 
@@ -73,20 +92,7 @@ pub(super) async fn create(
     Told(new): Told<NewSession>,
 ) -> Result<Created, Problem> {
     may_drive(&caller)?;
-    let NewSession { name, priority, manifest, blend, needs, settings, idle_s } = new;
-    let mut request = SessionRequest { blend, needs, settings, idle_s: 1_800 };
-    request.idle_s = idle_s.unwrap_or(request.idle_s);
-    let submission = Submission {
-        name,
-        priority,
-        // What was changed in an instance is gone with it, so there is no second try.
-        policy: Policy { attempts_max: 1, ..Policy::default() },
-        manifest: Some(manifest),
-        queue_anyway: false,
-        tags: BTreeSet::new(),
-        kind: JobKind::Session(request),
-    };
-    let job = calls::submit(&api.shared, caller.name.clone(), submission, None).await?;
+    let job = calls::submit(&api.shared, caller.name.clone(), new.submission(), None).await?;
     let terms = api.shared.farm.look(move |farm| Terms::of(farm, job)).await?;
     let session = api.shared.sessions.adopt(terms.ok_or_else(Problem::unexpected)?);
     let location = [(header::LOCATION, format!("/api/v1/sessions/{job}"))];
@@ -237,7 +243,7 @@ impl Telling {
     }
 }
 
-fn checked(new: NewCall) -> Result<Call, Problem> {
+pub(super) fn checked(new: NewCall) -> Result<Call, Problem> {
     let NewCall { call, operation, args } = new;
     let is_name = |text: &str| text.chars().all(|c| c.is_alphanumeric() || c == '_');
     if call == 0 || operation.is_empty() || operation.len() > OPERATION_MAX || !is_name(&operation)

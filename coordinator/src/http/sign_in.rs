@@ -57,7 +57,7 @@ pub(super) async fn sign_in(
     Told(shown): Told<Shown>,
 ) -> Result<Response, Problem> {
     let secret = match shown {
-        Shown::Token(text) => parse_token(bare(&text)).ok_or_else(unknown)?,
+        Shown::Token(text) => token_shown(&text)?,
         Shown::Link(text) => follow(&api, &text).await?,
     };
     let token = TokenHash::of(&secret);
@@ -91,7 +91,11 @@ pub(super) async fn sign_out(
 
 /// The token that the request's cookie has.
 pub(super) fn token_of(api: &Api, headers: &HeaderMap) -> Option<TokenHash> {
-    let name = &*api.cookie;
+    token_in(&api.cookie, headers)
+}
+
+/// The token in the cookie of that name.
+pub(super) fn token_in(name: &str, headers: &HeaderMap) -> Option<TokenHash> {
     let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
     let value = pairs.find(|(known, _)| known.trim() == name)?.1;
@@ -136,6 +140,11 @@ fn cookie(api: &Api, value: &str, max_age_s: u64) -> Result<HeaderValue, Problem
     let text =
         format!("{name}={value}; Max-Age={max_age_s}; Path=/; Secure; HttpOnly; SameSite=Strict");
     HeaderValue::from_str(&text).map_err(|_| Problem::unexpected())
+}
+
+/// What a person has pasted: a token, or a connect string.
+pub(super) fn token_shown(text: &str) -> Result<[u8; 16], Problem> {
+    parse_token(bare(text)).ok_or_else(unknown)
 }
 
 /// The token in a connect string.

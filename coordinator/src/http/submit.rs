@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::{Extension, Json};
 use grange_protocol::Submission;
+use grange_protocol::shot::Label;
 use grange_protocol::view::JobView;
 use grange_scheduler::Once;
 
@@ -45,14 +46,15 @@ pub(super) async fn submit(
     headers: HeaderMap,
     Told(submission): Told<Submission>,
 ) -> Result<Created, Problem> {
-    let once = once(&caller, &headers, &submission)?;
+    let once = once(&caller.name, &headers, &submission)?;
     let job = calls::submit(&api.shared, caller.name.clone(), submission, once).await?;
     let location = [(header::LOCATION, format!("/api/v1/jobs/{job}"))];
     Ok((StatusCode::CREATED, location, Json(jobs::view(&api, job).await?)))
 }
 
-fn once(
-    caller: &Caller,
+/// The key in the headers, as one of whoever shows the token.
+pub(super) fn once(
+    caller: &Label,
     headers: &HeaderMap,
     submission: &Submission,
 ) -> Result<Option<Once>, Problem> {
@@ -61,5 +63,5 @@ fn once(
         let detail = format!("an Idempotency-Key has 1 to {KEY_MAX} characters");
         return Err(Problem::bad_request(detail));
     }
-    Ok(Some(calls::once(&caller.name, key.as_bytes(), submission)?))
+    Ok(Some(calls::once(caller, key.as_bytes(), submission)?))
 }

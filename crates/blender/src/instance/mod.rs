@@ -40,7 +40,7 @@ pub use outputs::RenderedFile;
 pub use stand_in::StandIn;
 pub use start::StartError;
 pub use stats::Stats;
-pub use wire::{CyclesDevice, Hello};
+pub use wire::{CyclesDevice, Hello, examine};
 
 use group::Group;
 use log::Log;

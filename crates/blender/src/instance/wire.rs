@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fault;
 use super::order::{CallOrder, DeviceUsed, OpenOrder, Order, RenderOrder, device_id};
+use super::stats::Stats;
+use crate::truths;
 
 /// Bytes of one message from the worker.
 pub(crate) const LINE_MAX: usize = 4 << 20;
@@ -187,6 +189,31 @@ impl FromWorker {
     pub(crate) fn parse(line: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(line)
     }
+}
+
+/// Reads a line as the driver would, down to the words in it that have a meaning of their own, and says
+/// whether it is a message of a worker's. For tests that feed it damaged lines: the driver hears of
+/// them from a process.
+pub fn examine(line: &[u8]) -> bool {
+    let examine_text = |text: &str| Stats::parse(text).and_then(|stats| stats.fraction());
+    let _ = examine_text(&String::from_utf8_lossy(line));
+    let Ok(message) = FromWorker::parse(line) else { return false };
+    match message {
+        FromWorker::Stats { text, .. } => {
+            let _ = examine_text(&text);
+        }
+        FromWorker::Failed { fault, reason, .. } => drop(failure(fault, &reason)),
+        FromWorker::Opened { warnings, .. } | FromWorker::Returned { warnings, .. } => {
+            drop(bounded(warnings));
+        }
+        FromWorker::Rendered(mut answer) => {
+            drop(bounded(answer.warnings));
+            let folder = "front_files".parse().ok();
+            let _ = truths::told(&mut answer.data, folder.as_ref());
+        }
+        _ => {}
+    }
+    true
 }
 
 /// A worker's own judgement, or Blender's words judged here.
