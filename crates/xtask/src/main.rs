@@ -4,6 +4,7 @@
 mod addon;
 mod bench;
 mod demo;
+mod fuzz;
 mod process;
 mod setup;
 mod sim;

@@ -20,6 +20,9 @@ const FFMPEG: Program = Program { name: "ffmpeg", package: "ffmpeg" };
 const PYTHON: Program = Program { name: "python3.11", package: "python3.11" };
 const BUBBLEWRAP: Program = Program { name: "bwrap", package: "bubblewrap" };
 
+/// What libFuzzer is compiled with.
+pub(crate) const CPP: Program = Program { name: "c++", package: "build-essential" };
+
 /// Ends processes; missing in small images of Debian.
 pub(crate) const KILL: Program = Program { name: "kill", package: "procps" };
 

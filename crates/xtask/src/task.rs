@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use crate::{addon, bench, demo, sim, test, web};
+use crate::{addon, bench, demo, fuzz, sim, test, web};
 
 /// Set-up and checks of Grange.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ pub(crate) enum Task {
     Bench(bench::Bench),
     /// Run farms on which everything goes wrong, in a time of their own; the last line is the verdict
     Sim(sim::Sim),
+    /// Feed whatever reads bytes from outside with what nobody sends; the last line is the verdict
+    Fuzz(fuzz::Fuzz),
 }
 
 impl Task {
@@ -31,6 +33,7 @@ impl Task {
             Self::Web(web) => web.run(),
             Self::Bench(bench) => bench.run(),
             Self::Sim(sim) => sim.run(),
+            Self::Fuzz(fuzz) => fuzz.run(),
         }
     }
 }
