@@ -113,17 +113,10 @@ impl Manifest {
                 return Err(BadManifest::Twice(pair[0].path.to_string()));
             }
         }
-        // With `/` before all that names are made of, what lies in a directory comes right after it,
-        // so each path is compared with one other, however many there are and however deep.
-        let mut paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
-        let first = |byte: u8| if byte == b'/' { 0 } else { byte };
-        paths.sort_unstable_by(|a, b| a.bytes().map(first).cmp(b.bytes().map(first)));
-        for pair in paths.windows(2) {
-            if pair[1].strip_prefix(pair[0]).is_some_and(|rest| rest.starts_with('/')) {
-                return Err(BadManifest::FileAndDirectory(pair[0].into()));
-            }
+        match file_and_directory(&entries) {
+            Some(path) => Err(BadManifest::FileAndDirectory(path.to_string())),
+            None => Ok(Self { entries }),
         }
-        Ok(Self { entries })
     }
 
     pub fn entries(&self) -> &[ManifestEntry] {
@@ -139,6 +132,22 @@ impl Manifest {
     pub fn total_len(&self) -> u64 {
         self.entries.iter().fold(0, |total, entry| total.saturating_add(entry.len))
     }
+}
+
+/// A path of which others lie inside. In an order in which nothing comes before `/`, what is inside of a
+/// path follows it at once; looking for the parents of each takes half a minute for 60,000 deep ones.
+fn file_and_directory(entries: &[ManifestEntry]) -> Option<&LayoutPath> {
+    let mut paths: Vec<&LayoutPath> = entries.iter().map(|entry| &entry.path).collect();
+    paths.sort_unstable_by(|a, b| in_order(a).cmp(in_order(b)));
+    let is_inside = |outer: &LayoutPath, inner: &LayoutPath| {
+        inner.0.strip_prefix(&outer.0).is_some_and(|rest| rest.starts_with('/'))
+    };
+    paths.windows(2).find(|pair| is_inside(pair[0], pair[1])).map(|pair| pair[0])
+}
+
+/// The bytes with nothing before `/`: a path has no control characters.
+fn in_order(path: &LayoutPath) -> impl Iterator<Item = u8> + '_ {
+    path.0.bytes().map(|byte| if byte == b'/' { 0 } else { byte })
 }
 
 impl<'de> Deserialize<'de> for Manifest {
@@ -230,12 +239,14 @@ mod tests {
             Manifest::new(vec![entry("/p/a", b"1"), entry("/p/a/b/c", b"2")]),
             Err(BadManifest::FileAndDirectory("/p/a".into()))
         );
-        let between = [entry("/p/a/b/c", b"1"), entry("/p/a-b", b"2"), entry("/p/a", b"3")];
+        // Others come between the two in the order of the entries.
+        let between = ["/p/a", "/p/a b", "/p/a-b/c", "/p/a/b"].map(|path| entry(path, b"1"));
         assert_eq!(
-            Manifest::new(between.to_vec()),
+            Manifest::new(between.into()),
             Err(BadManifest::FileAndDirectory("/p/a".into()))
         );
-        assert!(Manifest::new(between[..2].to_vec()).is_ok());
+        let beside = ["/p/a", "/p/a b/a", "/p/ab", "/p/a-b/c"].map(|path| entry(path, b"1"));
+        assert!(Manifest::new(beside.into()).is_ok());
         let long = ManifestEntry { len: u64::MAX, ..entry("/p/a", b"1") };
         assert_eq!(Manifest::new(vec![long]), Err(BadManifest::TooLong("/p/a".into(), u64::MAX)));
     }
