@@ -169,7 +169,7 @@ fn build() -> anyhow::Result<PathBuf> {
     let rustc = output(Command::new("rustc").arg("-vV"))?;
     let host = rustc.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("`rustc -vV` names no host")?;
-    let place = target().join("fuzz");
+    let place = target().join("fuzzing");
     run(cargo(&[
         "build",
         "--package",
@@ -230,7 +230,7 @@ fn kept(name: &str) -> anyhow::Result<Vec<PathBuf>> {
 
 /// A folder of this machine's, where a target's files stay between two runs.
 fn folder(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let folder = target().join("fuzz").join(kind).join(name);
+    let folder = target().join("fuzzing").join(kind).join(name);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(std::path::absolute(folder)?)
 }

@@ -28,7 +28,7 @@ const ALL: Duration = Duration::from_secs(60);
 #[test]
 fn what_is_kept() {
     for target in targets() {
-        let mut reading = Reading::of(target);
+        let mut reading = Reading::of(target, "kept");
         let kept = match std::env::var_os("GRANGE_FUZZ_FILE") {
             Some(path) => vec![(format!("{path:?}"), fs::read(path).expect("the file is there"))],
             None => corpus::kept(target),
@@ -51,7 +51,7 @@ fn what_is_damaged() {
     let inputs = number("GRANGE_FUZZ_INPUTS");
     for target in targets {
         let kept = corpus::kept(target);
-        let mut reading = Reading::of(target);
+        let mut reading = Reading::of(target, "damaged");
         let start = Instant::now();
         let mut at = first;
         while inputs.map_or_else(|| start.elapsed() < until, |inputs| at < first + inputs) {
@@ -80,10 +80,10 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(target: &'static Target) -> Self {
+    fn of(target: &'static Target, what: &str) -> Self {
         let limit = Rlimit { current: Some(MEMORY_MAX), maximum: Some(MEMORY_MAX) };
         setrlimit(Resource::Data, limit).expect("a limit can be set");
-        let name = format!("grange-fuzz-{}-{}", target.name, std::process::id());
+        let name = format!("grange-fuzz-{}-{what}-{}", target.name, std::process::id());
         let path = std::env::temp_dir().join(name);
         let left = File::create(&path).expect("a temporary file can be made");
         tell(&format!("{}: each input is in {} while it is read", target.name, path.display()));
