@@ -42,8 +42,8 @@ const FLAGS: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
-/// Seconds that an input may take, and MiB that the process may hold.
-const LIMITS: [&str; 2] = ["-timeout=20", "-rss_limit_mb=6144"];
+/// Seconds that an input may take, MiB that the process may hold, and no file for what is merely slow.
+const LIMITS: [&str; 3] = ["-timeout=30", "-rss_limit_mb=6144", "-report_slow_units=1000"];
 /// Bytes of an input that is put into the tree.
 const KEPT_MAX: u64 = 32 << 10;
 

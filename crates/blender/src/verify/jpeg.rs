@@ -7,13 +7,13 @@ use super::{Source, Why, pixels};
 
 const END: [u8; 2] = [0xff, 0xd9];
 
-pub(super) fn check(mut source: impl Source) -> Result<(), Why> {
+pub(super) fn check(mut source: impl Source, len: u64) -> Result<(), Why> {
     let walked = find_end(&mut source).map_err(|error| error.to_string())?;
     if !walked {
         return Err("it has no end".into());
     }
     source.rewind().map_err(|error| error.to_string())?;
-    pixels::check(Format::Jpeg, source, 0)
+    pixels::check(Format::Jpeg, source, len)
 }
 
 /// Whether the picture's end marker is there, past all segments: a thumbnail inside of one has

@@ -113,7 +113,7 @@ fn check(path: &Path, mut source: impl Source, len: u64) -> Result<(), BadOutput
 fn decode(format: Format, source: impl Source, head: &[u8], len: u64) -> Result<(), Why> {
     match format {
         Format::Png => png::check(source),
-        Format::Jpeg => jpeg::check(source),
+        Format::Jpeg => jpeg::check(source, len),
         Format::Tiff => tiff::check(source, len),
         Format::Exr => exr::check(source),
         Format::Bmp | Format::Tga | Format::Hdr | Format::WebP => {

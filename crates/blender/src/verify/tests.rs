@@ -92,6 +92,24 @@ fn a_cut_tga_is_found() {
 }
 
 #[test]
+fn a_small_file_claims_no_more_memory_than_such_a_one_can_need() {
+    let folder = Folder::new();
+    // Runs of one colour, 30,000 pixels square: 2.7 GB, where the largest WebP takes 1.1.
+    let mut bytes = vec![0; 18];
+    bytes[2] = 10;
+    for at in [12, 14] {
+        bytes[at..at + 2].copy_from_slice(&30_000_u16.to_le_bytes());
+    }
+    bytes[16] = 24;
+    let error = folder.verify("a.tga", &bytes).unwrap_err().to_string();
+    assert!(error.contains("imit"), "{error}");
+    let plain = DynamicImage::new_rgb8(4_000, 4_000);
+    let packed = encoded(&plain, ImageFormat::WebP);
+    assert!(packed.len() < 20_000, "{}", packed.len());
+    folder.verify("a.webp", &packed).unwrap();
+}
+
+#[test]
 fn every_cut_of_an_exr_is_found_in_every_compression() {
     use ::exr::prelude::*;
     let folder = Folder::new();
