@@ -124,7 +124,7 @@ impl Fuzz {
         let Target { name, len_max } = target;
         let (working, findings) = (folder("corpus", name)?, folder("findings", name)?);
         let before = files(&working)?.len() as u64;
-        let log = folder("logs", ".")?.join(format!("{name}.log"));
+        let log = folder("logs", name)?.join("fuzz");
         let mut fuzz = guided(program, name);
         fuzz.env("GRANGE_FUZZ_SEEDS", folder("seeds", name)?)
             .args(LIMITS)
@@ -203,7 +203,7 @@ fn minimize(program: &Path, target: &Target) -> anyhow::Result<()> {
     let mut merge = guided(program, name);
     merge.args(LIMITS).args(["-merge=1", &format!("-max_len={len_max}")]).arg(&merged);
     merge.args(kept(name)?).arg(folder("corpus", name)?);
-    let log = folder("logs", ".")?.join(format!("{name}.merge.log"));
+    let log = folder("logs", name)?.join("merge");
     let status = merge.stdout(Stdio::null()).stderr(fs::File::create(&log)?).status()?;
     ensure!(status.success(), "merging {name} failed: {} says why", log.display());
     fs::create_dir_all(&chosen)?;
