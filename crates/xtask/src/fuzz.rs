@@ -44,8 +44,9 @@ const FLAGS: [&str; 5] = [
 ];
 /// Seconds that an input may take, MiB that the process may hold, and no file for what is merely slow.
 const LIMITS: [&str; 3] = ["-timeout=30", "-rss_limit_mb=6144", "-report_slow_units=1000"];
-/// Bytes of an input that is put into the tree.
+/// Bytes of an input that is put into the tree, and of all those of a target.
 const KEPT_MAX: u64 = 32 << 10;
+const ALL_KEPT_MAX: u64 = 160 << 10;
 
 /// A reader of bytes from outside.
 struct Target {
@@ -191,7 +192,8 @@ fn guided(program: &Path, name: &str) -> Command {
     command
 }
 
-/// The tree's inputs become those that all inputs together need to reach what they reach.
+/// The tree's inputs become those that all inputs together need to reach what they reach, the smallest
+/// first where they are too many.
 fn minimize(program: &Path, target: &Target) -> anyhow::Result<()> {
     let Target { name, len_max } = target;
     let len_max = KEPT_MAX.min(*len_max);
@@ -210,8 +212,15 @@ fn minimize(program: &Path, target: &Target) -> anyhow::Result<()> {
     for file in files(&chosen)? {
         fs::remove_file(file)?;
     }
+    let mut smallest = Vec::new();
     for file in files(&merged)? {
-        if let Some(own) = file.file_name() {
+        smallest.push((fs::metadata(&file)?.len(), file));
+    }
+    smallest.sort();
+    let mut left = ALL_KEPT_MAX;
+    for (len, file) in smallest {
+        left = left.saturating_sub(len);
+        if let Some(own) = file.file_name().filter(|_| left > 0) {
             fs::copy(&file, chosen.join(own))?;
         }
     }
