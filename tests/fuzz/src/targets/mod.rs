@@ -1,5 +1,6 @@
 //! The targets, by what they read.
 
+mod identity;
 mod pictures;
 mod protocol;
 mod requests;
@@ -9,10 +10,11 @@ mod settings;
 use crate::Target;
 
 /// All of them. The names are those of their folders.
-pub static TARGETS: [Target; 11] = [
+pub static TARGETS: [Target; 12] = [
     protocol::MESSAGE,
     protocol::MANIFEST,
     protocol::WORD,
+    identity::CERTIFICATE,
     requests::REQUEST,
     settings::COORDINATOR,
     settings::AGENT,
