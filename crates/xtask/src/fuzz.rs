@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::process::{cargo, output, root, run, target};
+use crate::process::{cargo, output, run, target};
 use crate::setup;
 
 #[derive(clap::Args)]
@@ -32,8 +32,6 @@ pub(crate) struct Fuzz {
     input: Option<PathBuf>,
 }
 
-/// Where the targets and their inputs are.
-const PACKAGE: &str = "tests/fuzz";
 /// A counter at every edge, and the values that are compared.
 const FLAGS: [&str; 5] = [
     "-Cpasses=sancov-module",
@@ -44,9 +42,8 @@ const FLAGS: [&str; 5] = [
 ];
 /// Seconds that an input may take, MiB that the process may hold, and no file for what is merely slow.
 const LIMITS: [&str; 3] = ["-timeout=30", "-rss_limit_mb=6144", "-report_slow_units=1000"];
-/// Bytes of an input that is put into the tree, and of all those of a target.
+/// Bytes of an input that is put into the tree.
 const KEPT_MAX: u64 = 32 << 10;
-const ALL_KEPT_MAX: u64 = 160 << 10;
 
 /// A reader of bytes from outside.
 struct Target {
@@ -124,10 +121,13 @@ impl Fuzz {
     fn fuzz(&self, program: &Path, target: &Target) -> anyhow::Result<Ran> {
         let Target { name, len_max } = target;
         let (working, findings) = (folder("corpus", name)?, folder("findings", name)?);
+        let kept = empty_folder("kept", name)?;
         let before = files(&working)?.len() as u64;
         let log = folder("logs", name)?.join("fuzz");
         let mut fuzz = guided(program, name);
-        fuzz.env("GRANGE_FUZZ_SEEDS", folder("seeds", name)?)
+        // Panics of others' decoders that are caught come by the thousand.
+        fuzz.env("RUST_BACKTRACE", "0")
+            .env("GRANGE_FUZZ_SEEDS", &kept)
             .args(LIMITS)
             .arg(format!("-max_total_time={}", self.seconds))
             .arg(format!("-max_len={len_max}"))
@@ -135,7 +135,7 @@ impl Fuzz {
             .args(["-print_final_stats=1", "-reload=0"])
             .args(self.seed.map(|seed| format!("-seed={seed}")))
             .arg(&working)
-            .args(kept(name)?)
+            .arg(&kept)
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?);
         let known = files(&findings)?;
@@ -192,49 +192,21 @@ fn guided(program: &Path, name: &str) -> Command {
     command
 }
 
-/// The tree's inputs become those that all inputs together need to reach what they reach, the smallest
-/// first where they are too many.
+/// The tree's inputs become those that all inputs together need to reach what they reach.
 fn minimize(program: &Path, target: &Target) -> anyhow::Result<()> {
     let Target { name, len_max } = target;
-    let len_max = KEPT_MAX.min(*len_max);
-    let chosen = root().join(PACKAGE).join("corpus").join(name);
-    let merged = folder("merged", name)?;
-    for file in files(&merged)? {
-        fs::remove_file(file)?;
-    }
+    let merged = empty_folder("merged", name)?;
     let mut merge = guided(program, name);
-    merge.args(LIMITS).args(["-merge=1", &format!("-max_len={len_max}")]).arg(&merged);
-    merge.args(kept(name)?).arg(folder("corpus", name)?);
+    // How often code is reached does not count, or there would be thousands.
+    merge.args(LIMITS).args(["-set_cover_merge=1", "-use_counters=0"]);
+    merge.arg(format!("-max_len={}", KEPT_MAX.min(*len_max)));
+    merge.args([&merged, &folder("kept", name)?, &folder("corpus", name)?]);
     let log = folder("logs", name)?.join("merge");
     let status = merge.stdout(Stdio::null()).stderr(fs::File::create(&log)?).status()?;
     ensure!(status.success(), "merging {name} failed: {} says why", log.display());
-    fs::create_dir_all(&chosen)?;
-    for file in files(&chosen)? {
-        fs::remove_file(file)?;
-    }
-    let mut smallest = Vec::new();
-    for file in files(&merged)? {
-        smallest.push((fs::metadata(&file)?.len(), file));
-    }
-    smallest.sort();
-    let mut left = ALL_KEPT_MAX;
-    for (len, file) in smallest {
-        left = left.saturating_sub(len);
-        if let Some(own) = file.file_name().filter(|_| left > 0) {
-            fs::copy(&file, chosen.join(own))?;
-        }
-    }
-    println!("── {name}: {} inputs are kept", files(&chosen)?.len());
+    let count = output(guided(program, name).env("GRANGE_FUZZ_CHOOSE", merged))?;
+    println!("── {name}: {count} inputs are kept");
     Ok(())
-}
-
-/// The folders with the inputs that a target begins with: those of the tree, and one that the program
-/// fills.
-fn kept(name: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let package = root().join(PACKAGE);
-    let folders = ["found", "corpus"].map(|kind| package.join(kind).join(name));
-    let there = folders.into_iter().filter(|folder| folder.is_dir());
-    Ok(there.chain([folder("seeds", name)?]).collect())
 }
 
 /// A folder of this machine's, where a target's files stay between two runs.
@@ -242,6 +214,14 @@ fn folder(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     let folder = target().join("fuzzing").join(kind).join(name);
     fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(std::path::absolute(folder)?)
+}
+
+fn empty_folder(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = folder(kind, name)?;
+    for file in files(&folder)? {
+        fs::remove_file(file)?;
+    }
+    Ok(folder)
 }
 
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

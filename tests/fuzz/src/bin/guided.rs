@@ -6,12 +6,14 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use grange_fuzz::{TARGETS, Target};
+use grange_fuzz::{TARGETS, Target, corpus};
 
 /// The target's name.
 const TARGET: &str = "GRANGE_FUZZ_TARGET";
-/// A folder to write its good inputs to, before anything is read.
+/// A folder to write the inputs to that the tree has, before anything is read.
 const SEEDS: &str = "GRANGE_FUZZ_SEEDS";
+/// A folder of inputs to keep in the tree, which is all that is done.
+const CHOOSE: &str = "GRANGE_FUZZ_CHOOSE";
 
 libfuzzer_sys::fuzz_target!(init: prepare(), |input: &[u8]| target().read(input));
 
@@ -24,10 +26,15 @@ fn prepare() {
         std::process::exit(0);
     }
     if let Some(folder) = std::env::var_os(SEEDS) {
-        for (at, seed) in target().seeds().iter().enumerate() {
-            let written = std::fs::write(Path::new(&folder).join(format!("seed-{at}")), seed);
-            written.expect("the folder for seeds can be written to");
+        for (at, (_, input)) in corpus::kept(target()).iter().enumerate() {
+            let written = std::fs::write(Path::new(&folder).join(format!("kept-{at}")), input);
+            written.expect("the folder for inputs can be written to");
         }
+    }
+    if let Some(folder) = std::env::var_os(CHOOSE) {
+        let count = corpus::choose(target(), Path::new(&folder)).expect("inputs can be kept");
+        writeln!(std::io::stdout(), "{count}").expect("somebody reads how many");
+        std::process::exit(0);
     }
 }
 
