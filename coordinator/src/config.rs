@@ -11,6 +11,7 @@ use grange_scheduler::Timing;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Place, SQLITE_FILE};
+use crate::webhooks::WebhookSettings;
 
 pub const DEFAULT_FILE: &str = "/etc/grange/coordinator.toml";
 /// UDP for the farm, TCP for the HTTP API.
@@ -67,6 +68,9 @@ pub struct Settings {
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+    /// Who is told of jobs and agents. Only in the file: each has a secret.
+    #[arg(skip)]
+    pub webhook: Option<Vec<WebhookSettings>>,
 }
 
 /// Settings, complete and checked.
@@ -81,6 +85,8 @@ pub struct Config {
     pub journal: Option<String>,
     pub timing: Timing,
     pub keep: Keep,
+    /// As they are written: checked by whoever tells them something.
+    pub webhooks: Vec<WebhookSettings>,
     pub log: String,
 }
 
@@ -146,6 +152,7 @@ impl Settings {
                 uploads: uploads(merged.keep_uploads_hours)?,
                 bytes: merged.store_gib.map(store_bytes).transpose()?,
             },
+            webhooks: merged.webhook.unwrap_or_default(),
             log: merged.log.unwrap_or_else(|| "info".into()),
         })
     }

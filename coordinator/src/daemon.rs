@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Config, Settings};
 use crate::server::Server;
-use crate::{backup, check};
+use crate::{backup, check, webhooks};
 
 #[derive(Debug, Parser)]
 #[command(name = "grange-coordinator", version, about, long_about = None)]
@@ -46,6 +46,13 @@ enum Errand {
         #[arg(long, value_name = "FACT")]
         as_of: Option<u64>,
     },
+    /// Send every webhook of the configuration an event of the type webhook.test, and say what came
+    /// of it
+    TestWebhooks {
+        /// Only the one with this `url`
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+    },
 }
 
 /// Runs until it is told to stop, or has done its errand.
@@ -64,6 +71,9 @@ impl Errand {
             Self::Backup { to } => backup::back_up(config, &to).await?.lines(),
             Self::Restore { from } => backup::restore(&from, config).await?.lines(),
             Self::Check { as_of } => vec![check::check(config, as_of).await?],
+            Self::TestWebhooks { url } => {
+                webhooks::try_out(&config.webhooks, url.as_deref(), config.farm.clone()).await?
+            }
         };
         for line in lines {
             println!("{line}");

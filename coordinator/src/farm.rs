@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::journal::{AttemptLog, Journal, JournalError};
 use crate::rate::Rate;
 use crate::storage::Storage;
+use crate::webhooks::Webhooks;
 
 /// Inputs that wait for the loop. Full, it blocks whoever brings more.
 const INPUTS: usize = 4_096;
@@ -104,6 +105,9 @@ pub(crate) struct Farm {
     clock: Clock,
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
+    webhooks: Option<Arc<Webhooks>>,
+    /// Agents from before that have not come by then do not come.
+    agents_due: Millis,
     logs: Vec<AttemptLog>,
     looks: Vec<Look>,
     /// Logs of attempts from before are to be forgotten.
@@ -115,6 +119,12 @@ pub(crate) struct Farm {
     /// The latest fact, if the state was not logged since.
     unlogged: Option<u64>,
     heart: Arc<AtomicU64>,
+}
+
+/// What the loop tells besides, and asks.
+pub(crate) struct Beside {
+    pub(crate) storage: Storage,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
 }
 
 /// What watchers have not been told yet.
@@ -184,10 +194,11 @@ impl Farm {
         state: State,
         journal: Box<dyn Journal>,
         timing: Timing,
-        storage: Storage,
+        beside: Beside,
     ) -> FarmHandle {
         let clock = Clock::start_after(state.at.0);
-        let core = Core::start(state, Millis(clock.now_ms()), timing);
+        let now = Millis(clock.now_ms());
+        let core = Core::start(state, now, timing);
         let (inputs, receiver) = mpsc::channel(INPUTS);
         let heart = Arc::new(AtomicU64::new(0));
         let farm = Self {
@@ -199,7 +210,9 @@ impl Farm {
             watchers: broadcast::channel(WATCH_BACKLOG).0,
             clock,
             journal,
-            storage,
+            storage: beside.storage,
+            webhooks: beside.webhooks,
+            agents_due: now + timing.agent_grace_ms.max(timing.adopt_grace_ms),
             logs: Vec::new(),
             looks: Vec::new(),
             old_logs: None,
@@ -210,6 +223,9 @@ impl Farm {
             unlogged: None,
             heart: heart.clone(),
         };
+        if let Some(webhooks) = &farm.webhooks {
+            webhooks.catch_up(&farm);
+        }
         tokio::spawn(farm.run(receiver));
         FarmHandle { inputs, heart }
     }
@@ -262,6 +278,11 @@ impl Farm {
 
     pub(crate) fn now(&self) -> Millis {
         Millis(self.clock.now_ms())
+    }
+
+    /// Whether agents have had the time to come back after a restart.
+    pub(crate) fn has_waited_for_agents(&self) -> bool {
+        self.now() >= self.agents_due
     }
 
     /// Takes one input. Returns whom to tell if it is the last.
@@ -414,8 +435,11 @@ impl Farm {
         }
     }
 
-    /// What watchers and statistics take from facts.
+    /// What watchers, webhooks and statistics take from facts.
     fn learn(&mut self, first: u64, facts: &[Recorded]) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.hear_facts(self, first, facts);
+        }
         for (cursor, recorded) in (first..).zip(facts) {
             match &recorded.fact {
                 Fact::OutputStored { task, output } => {
@@ -456,6 +480,9 @@ impl Farm {
                 Command::Assign { agent, assignment } => {
                     let now = self.now();
                     self.rates.entry(assignment.task.job).or_insert_with(|| Rate::begin(now));
+                    if let Some(webhooks) = &self.webhooks {
+                        webhooks.hear_assigned(self, assignment.task.job);
+                    }
                     self.send(agent, Outgoing::Message(ToAgent::Assign(assignment)));
                 }
                 Command::Recall { agent, lease } => {
@@ -499,6 +526,9 @@ impl Farm {
         let changes = self.core.take_changes();
         let dirty = std::mem::take(&mut self.dirty);
         self.forget_the_past();
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.hear_changes(self, &changes.agents);
+        }
         if self.watchers.receiver_count() == 0 {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! One loop owns the core and the journal ([`farm`]); every connection ([`connection`]) talks to it
 //! by messages; the HTTP API ([`http`]) says the same in JSON. Instances that people drive have their
-//! calls in [`sessions`].
+//! calls in [`sessions`]; whoever wants to be called hears of jobs and agents by [`webhooks`].
 //! Decisions are the scheduler's, SQL is the journal's, bytes on the wire are the transport's.
 //!
 //! ```no_run
@@ -32,6 +32,8 @@ mod storage;
 mod strangers;
 mod views;
 mod watching;
+mod webhooks;
 
 pub use config::{Config, HttpListen, Keep, Settings};
 pub use server::Server;
+pub use webhooks::{Hidden, WebhookSettings};

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, host_name};
 use crate::connection::{Shared, door};
-use crate::farm::{Farm, FarmHandle};
+use crate::farm::{Beside, Farm, FarmHandle};
 use crate::hours;
 use crate::http::{Serving, Web};
 use crate::journal::Place;
@@ -28,6 +28,7 @@ use crate::keeping::{self, Keeping};
 use crate::links::Links;
 use crate::sessions::Sessions;
 use crate::storage::Storage;
+use crate::webhooks::{Delivering, Webhooks};
 
 /// Transfers that are under way at once.
 const TRANSFERS: usize = 64;
@@ -41,6 +42,7 @@ pub struct Server {
     local_addr: SocketAddr,
     admin: PathBuf,
     accepting: JoinHandle<()>,
+    delivering: Option<Delivering>,
     _lock: File,
 }
 
@@ -65,7 +67,7 @@ impl Server {
         // First of all: a state that this program cannot read is not touched.
         let place = Place::new(state_dir, config.journal.as_deref())?;
         place.refuse_to_forget(state_dir).await?;
-        let (journal, state) = place.open().await?;
+        let (mut journal, state) = place.open().await?;
         let authority = Authority::open(state_dir, &config.farm)?;
         let store =
             Arc::new(Store::open(&state_dir.join("store")).context("the store cannot be opened")?);
@@ -79,7 +81,16 @@ impl Server {
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
         let storage = Storage::watch(state_dir);
-        let farm = Farm::start(config.farm.clone(), state, journal, config.timing, storage.clone());
+        let webhooks = Webhooks::open(
+            &config.webhooks,
+            state_dir,
+            config.farm.clone(),
+            authority.hash(),
+            journal.as_mut(),
+        )
+        .await?;
+        let beside = Beside { storage: storage.clone(), webhooks: webhooks.clone() };
+        let farm = Farm::start(config.farm.clone(), state, journal, config.timing, beside);
         let admin = state_dir.join("admin");
         let address = FarmAddress {
             name: config.farm.clone(),
@@ -102,6 +113,7 @@ impl Server {
             sessions: sessions.clone(),
             keeping: Arc::new(Keeping::new(config.keep)),
             links: Links::default(),
+            webhooks: webhooks.clone(),
             transfers: Semaphore::new(TRANSFERS),
             strangers: door::strangers(),
             members: Arc::default(),
@@ -113,7 +125,8 @@ impl Server {
         keeping::keep(shared.clone(), place, state_dir);
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(door::keep(shared, listener.clone()));
-        Ok(Self { farm, listener, web, local_addr, admin, accepting, _lock: lock })
+        let delivering = webhooks.as_ref().map(Webhooks::deliver);
+        Ok(Self { farm, listener, web, local_addr, admin, accepting, delivering, _lock: lock })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -142,6 +155,9 @@ impl Server {
         self.accepting.abort();
         if let Some(web) = self.web {
             web.shutdown().await;
+        }
+        if let Some(delivering) = self.delivering {
+            delivering.end().await;
         }
         self.listener.wait_idle().await;
     }

@@ -183,7 +183,8 @@ mod tests {
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
         let storage = crate::storage::Storage::watch(dir.path());
-        let farm = Farm::start(name.clone(), state, journal, Timing::default(), storage.clone());
+        let beside = crate::farm::Beside { storage: storage.clone(), webhooks: None };
+        let farm = Farm::start(name.clone(), state, journal, Timing::default(), beside);
         let shared = Shared {
             farm: farm.clone(),
             store: Arc::new(Store::open(&dir.path().join("store")).unwrap()),
@@ -196,6 +197,7 @@ mod tests {
             sessions: Arc::default(),
             keeping: Arc::new(crate::keeping::Keeping::new(crate::config::Keep::ALL)),
             links: crate::links::Links::default(),
+            webhooks: None,
             transfers: Semaphore::new(1),
             strangers: crate::connection::door::strangers(),
             members: Arc::default(),

@@ -32,4 +32,5 @@ mod sizing;
 mod support;
 mod transfers;
 mod web;
+mod webhooks;
 mod worker;

@@ -32,6 +32,7 @@ use crate::refusals::Refusals;
 use crate::sessions::{self, Sessions};
 use crate::storage::Storage;
 use crate::strangers::{Place, SentAway, Strangers};
+use crate::webhooks::Webhooks;
 use members::{Entered, Members};
 
 /// How often it is looked whether the journal waits for room.
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) keeping: Arc<Keeping>,
     /// Links to the dashboard that nobody has followed yet.
     pub(crate) links: Links,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
     pub(crate) strangers: Arc<Strangers>,

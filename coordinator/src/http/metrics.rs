@@ -22,6 +22,7 @@ use super::{Api, Problem};
 use crate::farm::Farm;
 use crate::keeping::Kept;
 use crate::sessions::SessionView;
+use crate::webhooks::Figures;
 
 /// OpenMetrics, which Prometheus asks for first.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,8 +47,12 @@ pub(super) async fn metrics(
     let sessions: Vec<SessionView> =
         api.shared.sessions.all().iter().map(|session| session.view()).collect();
     let seen = api.shared.farm.look(Seen::of).await?;
+    let mut book = seen.book(&sessions, api.shared.keeping.kept());
+    if let Some(webhooks) = &api.shared.webhooks {
+        book.of_webhooks(&webhooks.figures());
+    }
     let mut text = String::new();
-    let written = encode(&mut text, &seen.registry(&sessions, api.shared.keeping.kept()));
+    let written = encode(&mut text, &book.0);
     written.map_err(|fmt::Error| Problem::unexpected())?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }
@@ -71,7 +76,7 @@ impl Seen {
         }
     }
 
-    fn registry(&self, sessions: &[SessionView], kept: Kept) -> Registry {
+    fn book(&self, sessions: &[SessionView], kept: Kept) -> Book {
         let mut book = Book(Registry::with_prefix("grange"));
         book.of_farm(&self.farm);
         book.of_jobs(&self.jobs);
@@ -82,7 +87,7 @@ impl Seen {
         book.of_hosts(&self.agents);
         book.of_devices(&self.agents);
         book.of_files(kept);
-        book.0
+        book
     }
 }
 
@@ -130,6 +135,29 @@ impl Book {
         let help = "Files that were collected since the start";
         self.risen("collected_files", help, None, kept.collected_files);
         self.risen("collected", help, Some(Unit::Bytes), kept.collected_bytes);
+    }
+
+    fn of_webhooks(&mut self, webhooks: &[Figures]) {
+        let waiting =
+            self.family("webhook_waiting", "Events that a webhook is still to take", None);
+        let deliveries = Family::<Labels, Counter>::default();
+        let help = "Since the start: events `delivered`, `given_up` and `dropped`, and attempts that \
+                    `failed`";
+        self.0.register("webhook_deliveries", help, deliveries.clone());
+        for one in webhooks {
+            let labels: Labels = vec![("webhook", one.name.clone())];
+            waiting.get_or_create(&labels).inc_by(one.waiting as f64);
+            let outcomes = [
+                ("delivered", one.counts.delivered),
+                ("failed", one.counts.failed),
+                ("given_up", one.counts.given_up),
+                ("dropped", one.counts.dropped),
+            ];
+            for (outcome, count) in outcomes {
+                let labels = [labels.clone(), vec![("outcome", outcome.into())]].concat();
+                deliveries.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     fn of_farm(&mut self, farm: &FarmView) {

@@ -176,6 +176,9 @@ pub(crate) trait Journal: Send {
     /// number of the first fact; the others follow it.
     fn append<'a>(&'a mut self, facts: &'a [Recorded], logs: &'a [AttemptLog]) -> Answer<'a, u64>;
 
+    /// The facts after one that are still there, with their numbers.
+    fn facts_after(&mut self, seq: u64) -> Answer<'_, Vec<(u64, Recorded)>>;
+
     /// Keeps the state as of the facts appended so far, and forgets facts that two snapshots cover.
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()>;
 

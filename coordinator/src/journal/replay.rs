@@ -110,30 +110,56 @@ impl Replayed {
     ) -> Result<(), JournalError> {
         let last = i64::try_from(last).unwrap_or(i64::MAX);
         loop {
-            let next = "select seq, at, fact from journal where seq > $1 and seq <= $2 \
-                        order by seq limit 10000";
-            let values = vec![(self.seq as i64).into(), last.into()];
-            let rows = connection.fetch(next, values).await?;
-            if rows.is_empty() {
+            let facts = next_facts(connection, self.seq, last).await?;
+            if facts.is_empty() {
                 return Ok(());
             }
-            for row in rows {
-                let seq = row.int(0)? as u64;
+            for (seq, recorded) in facts {
                 if seq != self.seq + 1 {
                     return Err(JournalError::Unreadable(format!(
                         "fact {} is missing",
                         self.seq + 1
                     )));
                 }
-                let at = Millis(row.int(1)? as u64);
-                let fact = decode(row.bytes(2)?)?;
                 self.state
-                    .apply(&Recorded { at, fact })
+                    .apply(&recorded)
                     .map_err(|error| JournalError::Unreadable(error.to_string()))?;
                 self.seq = seq;
             }
         }
     }
+}
+
+/// All facts after one that are still there, with their numbers.
+pub(super) async fn facts_after(
+    connection: &mut impl Connection,
+    seq: u64,
+) -> Result<Vec<(u64, Recorded)>, JournalError> {
+    let mut facts: Vec<(u64, Recorded)> = Vec::new();
+    loop {
+        let after = facts.last().map_or(seq, |(seq, _)| *seq);
+        let next = next_facts(connection, after, i64::MAX).await?;
+        if next.is_empty() {
+            return Ok(facts);
+        }
+        facts.extend(next);
+    }
+}
+
+/// So many as come at once.
+async fn next_facts(
+    connection: &mut impl Connection,
+    after: u64,
+    last: i64,
+) -> Result<Vec<(u64, Recorded)>, JournalError> {
+    let next = "select seq, at, fact from journal where seq > $1 and seq <= $2 \
+                order by seq limit 10000";
+    let rows = connection.fetch(next, vec![(after as i64).into(), last.into()]).await?;
+    let recorded = |row: &Row| {
+        let at = Millis(row.int(1)? as u64);
+        Ok((row.int(0)? as u64, Recorded { at, fact: decode(row.bytes(2)?)? }))
+    };
+    rows.iter().map(recorded).collect()
 }
 
 impl From<Kept> for Replayed {

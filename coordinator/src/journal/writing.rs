@@ -9,7 +9,7 @@ use grange_scheduler::{Fact, Recorded, State};
 
 use super::archive::{Questions, blob, role_number};
 use super::database::{Connection, Readers, Value};
-use super::replay::{Replayed, replay};
+use super::replay::{Replayed, facts_after, replay};
 use super::schema::{Snapshot, bring_up_to_date};
 use super::{Answer, Archive, AttemptLog, Journal, JournalError, encode, pack};
 
@@ -163,6 +163,10 @@ impl<C: Connection> Writer<C> {
 impl<C: Connection> Journal for Writer<C> {
     fn append<'a>(&'a mut self, facts: &'a [Recorded], logs: &'a [AttemptLog]) -> Answer<'a, u64> {
         Box::pin(self.append(facts, logs))
+    }
+
+    fn facts_after(&mut self, seq: u64) -> Answer<'_, Vec<(u64, Recorded)>> {
+        Box::pin(facts_after(&mut self.connection, seq))
     }
 
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()> {

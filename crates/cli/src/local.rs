@@ -49,6 +49,7 @@ impl LocalFarm {
             journal: None,
             timing: Timing::default(),
             keep: Keep::ALL,
+            webhooks: Vec::new(),
             log: String::new(),
         })
         .await?;

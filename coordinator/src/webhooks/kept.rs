@@ -1,0 +1,118 @@
+//! What must outlive the coordinator: `webhooks.json` in the state directory.
+//!
+//! It holds the events that somebody still waits for, and up to which fact of the journal events
+//! were noted. A coordinator that was killed finds in its journal what happened after that, so the
+//! file may lag behind and nobody has to wait for the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use grange_protocol::{AgentId, JobId};
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+
+const FILE: &str = "webhooks.json";
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kept {
+    pub(super) version: u32,
+    /// The latest fact whose event is noted.
+    pub(super) seen: u64,
+    /// Open jobs whose start was told.
+    pub(super) started: BTreeSet<JobId>,
+    /// Agents that are online as far as anybody was told.
+    pub(super) online: BTreeSet<AgentId>,
+    pub(super) storage_full: bool,
+    pub(super) events: Vec<Arc<Event>>,
+    /// By a receiver's address: the ids of its events in their order, and failed attempts.
+    pub(super) waiting: BTreeMap<String, Vec<(String, usize)>>,
+}
+
+/// Where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    pub(super) fn in_dir(state_dir: &Path) -> Self {
+        Self(state_dir.join(FILE))
+    }
+
+    /// `None` if there is nothing yet.
+    pub(super) fn read(&self) -> anyhow::Result<Option<Kept>> {
+        let path = self.0.display();
+        let bytes = match fs::read(&self.0) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("{path} cannot be read")),
+        };
+        let help = "move the file away to begin anew: events that wait are lost";
+        let kept: Kept =
+            serde_json::from_slice(&bytes).with_context(|| format!("{path} is damaged, {help}"))?;
+        anyhow::ensure!(
+            kept.version == VERSION,
+            "{path} was written by a newer Grange: update this coordinator, or {help}"
+        );
+        Ok(Some(kept))
+    }
+
+    /// All of it or nothing, durably.
+    pub(super) fn write(&self, kept: Kept) -> anyhow::Result<()> {
+        let bytes = serde_json::to_vec(&Kept { version: VERSION, ..kept })?;
+        let new = self.0.with_extension("json.new");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.0)?;
+        if let Some(dir) = self.0.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for anything.
+    pub(super) fn forget(&self) -> anyhow::Result<()> {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let path = self.0.display();
+                Err(error).with_context(|| format!("{path} cannot be removed"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_what_is_damaged_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::in_dir(dir.path());
+        assert_eq!(place.read().unwrap(), None);
+        let kept = Kept {
+            version: VERSION,
+            seen: 7,
+            started: [JobId(3)].into(),
+            waiting: [("http://host/".into(), vec![("msg_1".into(), 2)])].into(),
+            ..Kept::default()
+        };
+        place.write(kept.clone()).unwrap();
+        assert_eq!(place.read().unwrap(), Some(kept));
+        fs::write(dir.path().join(FILE), "{").unwrap();
+        let error = format!("{:#}", place.read().unwrap_err());
+        assert!(error.contains("webhooks.json is damaged, move the file away"), "{error}");
+        place.forget().unwrap();
+        place.forget().unwrap();
+        assert_eq!(place.read().unwrap(), None);
+    }
+}

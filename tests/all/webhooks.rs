@@ -1,0 +1,370 @@
+//! Webhooks of real farms: what a receiver is sent, and that nothing is lost on the way.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::support::eventually;
+use crate::support::farm::{FakeJob, Farm};
+use crate::support::http::Http;
+use crate::support::told::Told;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Everything that a receiver was asked, and what it answers.
+#[derive(Default)]
+struct Seen {
+    requests: Vec<Asked>,
+    /// What it answers next: a status, and headers. 204 after that.
+    answers: VecDeque<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    id: String,
+    sent_at: String,
+    kind: String,
+    body: Value,
+}
+
+/// A plain HTTP server.
+struct Receiver {
+    port: u16,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Receiver {
+    fn new() -> Self {
+        Self::at(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+    }
+
+    fn at(listener: TcpListener) -> Self {
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::<Mutex<Seen>>::default();
+        let shared = seen.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // Whoever was killed in the middle of a request has sent nothing.
+                if let Ok(stream) = stream {
+                    let _ = serve(&stream, &shared);
+                }
+            }
+        });
+        Self { port, seen }
+    }
+
+    fn answers(&self, answers: &[&str]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.answers.extend(answers.iter().map(|answer| (*answer).to_owned()));
+    }
+
+    fn requests(&self) -> Vec<Asked> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
+    }
+
+    /// The kinds of what it was asked, in their order.
+    fn kinds(&self) -> Vec<String> {
+        self.requests().into_iter().map(|asked| asked.kind).collect()
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/hook", self.port)
+    }
+}
+
+/// One request, one connection.
+fn serve(stream: &TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim() {
+            "" => break,
+            line => headers.push(line.to_ascii_lowercase().replacen(": ", ":", 1)),
+        }
+    }
+    let header = |name: &str| {
+        let value = headers.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().to_owned()
+    };
+    let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let body: Value = serde_json::from_slice(&body)?;
+    let asked = Asked {
+        id: header("webhook-id"),
+        sent_at: header("webhook-timestamp"),
+        kind: body["type"].as_str().unwrap_or_default().to_owned(),
+        body,
+    };
+    let answer = {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.requests.push(asked);
+        seen.answers.pop_front().unwrap_or_else(|| "204 No Content".into())
+    };
+    write!(&*stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// `examples/webhooks/receiver.py`, which knows the signatures from the specification alone.
+struct Python {
+    process: Child,
+    lines: BufReader<ChildStdout>,
+    port: u16,
+}
+
+impl Python {
+    fn new() -> Self {
+        let example =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/webhooks/receiver.py");
+        let mut process = Command::new("python3")
+            .arg(example)
+            .arg("0")
+            .env("SECRET", SECRET)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let mut lines = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let port = line.trim().strip_prefix("listening on port ").expect("a port");
+        Self { process, port: port.parse().unwrap(), lines }
+    }
+
+    /// The next event that it took, without its time.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.split_once(' ').expect("a time").1.trim().to_owned()
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A configuration with these lines in it.
+fn configuration(farm: &Farm, lines: &str) -> PathBuf {
+    let path = farm.home().join("coordinator.toml");
+    fs::write(&path, lines).unwrap();
+    path
+}
+
+fn webhook(url: &str, more: &str) -> String {
+    format!("[[webhook]]\nurl = '{url}'\nsecret = '{SECRET}'\n{more}\n")
+}
+
+/// Starts the coordinator anew, with these lines in its configuration.
+fn restart_with(farm: &mut Farm, lines: &str) {
+    let path = configuration(farm, lines);
+    farm.start_coordinator_with(&["--config", path.to_str().unwrap()]);
+}
+
+fn farm_with(lines: &str) -> Farm {
+    let mut farm = Farm::without_a_coordinator();
+    restart_with(&mut farm, lines);
+    farm
+}
+
+/// Submitted to it, in pieces that do not end before they are looked at.
+fn short_job() -> FakeJob {
+    FakeJob::new("frame_ms = 1", 2)
+}
+
+#[test]
+fn a_receiver_that_knows_the_specification_hears_a_job_from_its_start_to_its_end() {
+    let mut python = Python::new();
+    let url = format!("http://127.0.0.1:{}/", python.port);
+    let mut farm = farm_with(&webhook(&url, ""));
+    farm.add_fakes(&["host"], 1);
+    assert_eq!(python.line(), "test agent.online host");
+    let job = farm.submit_fake(&short_job());
+    farm.wait_for_state(job, "completed");
+    for kind in ["job.submitted", "job.started", "job.completed"] {
+        assert_eq!(python.line(), format!("test {kind} fake.blend"));
+    }
+    farm.kill_agent("host");
+    assert_eq!(python.line(), "test agent.offline host");
+    // Somebody who does not know the secret is not believed.
+    let config = configuration(&farm, &webhook(&url, "").replace("whsec_Mf", "whsec_Nf"));
+    test_webhooks(&farm, &config, &[]).fails(1, "answered 401 Unauthorized");
+    let config = configuration(&farm, &webhook(&url, ""));
+    let told = test_webhooks(&farm, &config, &[&url]).well();
+    assert_eq!(told, format!("{url} took webhook.test (204 No Content)\n"));
+    assert_eq!(python.line(), "test webhook.test");
+}
+
+fn test_webhooks(farm: &Farm, config: &Path, urls: &[&str]) -> Told {
+    let mut command = farm.coordinator_command();
+    command.args(["--farm", "test", "--config"]).arg(config).arg("test-webhooks").args(urls);
+    Told::by(&mut command)
+}
+
+#[test]
+fn what_is_not_taken_comes_again_under_the_same_id() {
+    let receiver = Receiver::new();
+    receiver.answers(&["500 Internal Server Error", "302 Found\r\nLocation: http://elsewhere/"]);
+    let more = "events = ['job.completed', 'job.canceled']\nretry_s = [0, 1, 1]";
+    let mut farm = farm_with(&webhook(&receiver.url(), more));
+    farm.add_fakes(&["host"], 1);
+    let job = farm.submit_fake(&short_job());
+    farm.wait_for_state(job, "completed");
+    let asked = eventually("the event is taken", || {
+        let asked = receiver.requests();
+        (asked.len() == 3).then_some(asked)
+    });
+    let [first, .., last] = &asked[..] else { panic!("{asked:?}") };
+    assert!(asked.iter().all(|one| one.id == first.id && one.body == first.body), "{asked:?}");
+    assert!(last.sent_at.parse::<u64>().unwrap() >= first.sent_at.parse().unwrap(), "{asked:?}");
+    // Nothing else is told, and what is told is what everybody sees of the job.
+    let http = Http::of(&farm, "submitter");
+    let detail = http.get(&format!("/api/v1/jobs/{job}")).json(200);
+    let told = &first.body["data"];
+    for key in ["id", "name", "state", "submitter", "submitted_at", "ended_at"] {
+        assert_eq!(told[key], detail["job"][key], "{key}");
+    }
+    assert_eq!(told["progress"]["frames_done"], 2);
+    let figures = eventually("the delivery is counted", || {
+        let metrics = String::from_utf8(http.get("/metrics").body).unwrap();
+        metrics.contains("outcome=\"delivered\"} 1\n").then_some(metrics)
+    });
+    let labels = format!("webhook=\"{}\"", receiver.url());
+    for line in [
+        format!("grange_webhook_deliveries_total{{{labels},outcome=\"failed\"}} 2\n"),
+        format!("grange_webhook_waiting{{{labels}}} 0"),
+    ] {
+        assert!(figures.contains(&line), "{figures}");
+    }
+    let said = farm.said("coordinator");
+    assert!(said.contains("set its `url` to http://elsewhere/, redirects are not followed"));
+    assert!(!said.contains("MfKQ9r8G"), "no log shows a secret");
+}
+
+#[test]
+fn what_happened_while_a_receiver_was_away_outlives_a_killed_coordinator() {
+    outlives_a_kill(Farm::without_a_coordinator());
+}
+
+#[test]
+fn what_happened_while_a_receiver_was_away_outlives_a_killed_coordinator_on_postgres() {
+    let mut farm = Farm::without_a_coordinator();
+    farm.turn_to_postgres();
+    outlives_a_kill(farm);
+}
+
+fn outlives_a_kill(mut farm: Farm) {
+    // A port that nobody listens on.
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    drop(taken);
+    let lines =
+        webhook(&format!("http://127.0.0.1:{port}/hook"), "retry_s = [1, 1, 1, 1, 1, 3600]");
+    restart_with(&mut farm, &lines);
+    farm.add_fakes(&["host"], 1);
+    let job = farm.submit_fake(&short_job());
+    farm.wait_for_state(job, "completed");
+    // There and then: what is not on disk yet is in the journal.
+    farm.kill_coordinator();
+    let receiver = Receiver::at(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+    restart_with(&mut farm, &lines);
+    let of_job = |asked: &Asked| asked.kind.starts_with("job.");
+    let told = eventually("all of the job is told", || {
+        let told: Vec<Asked> = receiver.requests().into_iter().filter(of_job).collect();
+        told.iter().any(|asked| asked.kind == "job.completed").then_some(told)
+    });
+    let kinds: Vec<&str> = told.iter().map(|asked| asked.kind.as_str()).collect();
+    assert_eq!(kinds, ["job.submitted", "job.started", "job.completed"]);
+    assert!(told.iter().all(|asked| asked.body["data"]["id"] == job), "{told:?}");
+    // What was told is not told again by the next one.
+    let another = farm.submit_fake(&short_job());
+    farm.wait_for_state(another, "completed");
+    eventually("the second job is told", || {
+        let last = receiver.requests().into_iter().rfind(of_job)?;
+        (last.body["data"]["id"] == another && last.kind == "job.completed").then_some(())
+    });
+    farm.stop_coordinator();
+    restart_with(&mut farm, &lines);
+    farm.grange(&["cancel", &farm.submit_fake(&FakeJob::new("frame_ms = 60000", 1)).to_string()])
+        .well();
+    eventually("the third job is told", || {
+        receiver.kinds().contains(&"job.canceled".into()).then_some(())
+    });
+    let mut ids: Vec<String> = receiver.requests().into_iter().map(|asked| asked.id).collect();
+    let all = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "nothing was told twice: {:?}", receiver.kinds());
+}
+
+/// The coordinator dies after its receiver took an event and before that is on disk: the same event
+/// comes again, under the same id.
+#[test]
+fn a_repeat_after_a_kill_has_the_same_id() {
+    let receiver = Receiver::new();
+    let lines = webhook(&receiver.url(), "events = ['job.submitted']");
+    let mut farm = farm_with(&lines);
+    // What is written down from now on goes nowhere.
+    let kept = farm.home().join("coordinator/webhooks.json");
+    eventually("what is to be kept is kept", || kept.exists().then_some(()));
+    let before = fs::read(&kept).unwrap();
+    let job = farm.submit_fake(&short_job());
+    eventually("the event is taken", || (receiver.requests().len() == 1).then_some(()));
+    farm.kill_coordinator();
+    fs::write(&kept, before).unwrap();
+    restart_with(&mut farm, &lines);
+    let asked = eventually("it comes again", || {
+        let asked = receiver.requests();
+        (asked.len() == 2).then_some(asked)
+    });
+    assert_eq!(asked[0].id, asked[1].id);
+    assert_eq!(asked[1].body["data"]["id"], job);
+}
+
+#[test]
+fn a_receiver_that_is_gone_is_told_nothing_more() {
+    let receiver = Receiver::new();
+    receiver.answers(&["410 Gone"]);
+    let lines = webhook(&receiver.url(), "events = ['job.submitted']");
+    let farm = farm_with(&lines);
+    farm.submit_fake(&short_job());
+    eventually("it says so", || {
+        farm.said("coordinator")
+            .contains("answered 410 Gone and is told nothing more")
+            .then_some(())
+    });
+    farm.submit_fake(&short_job());
+    let http = Http::of(&farm, "submitter");
+    let metrics = String::from_utf8(http.get("/metrics").body).unwrap();
+    assert!(
+        metrics.contains(&format!("grange_webhook_waiting{{webhook=\"{}\"}} 0", receiver.url()))
+    );
+    assert_eq!(receiver.kinds(), ["job.submitted"]);
+}
+
+#[test]
+fn a_webhook_that_is_wrong_ends_the_coordinator_with_a_sentence() {
+    let farm = Farm::without_a_coordinator();
+    let url = "https://example.org/hook";
+    for (lines, code) in [
+        (webhook(url, "events = ['job.done']"), "`job.done` is no event that the webhook"),
+        (webhook("example.org", ""), "`example.org` has no address like https://"),
+        (format!("[[webhook]]\nurl = '{url}'\n"), "has no secret: make one by"),
+        (webhook(url, "event = []"), "unknown field `event`"),
+    ] {
+        let config = configuration(&farm, &lines);
+        let told = Told::by(farm.coordinator_command().arg("--config").arg(&config));
+        told.fails(1, code);
+    }
+    let config = configuration(&farm, "");
+    test_webhooks(&farm, &config, &[]).fails(1, "no webhook is configured: add `[[webhook]]`");
+    let config = configuration(&farm, &webhook(url, ""));
+    test_webhooks(&farm, &config, &["http://x/"]).fails(1, "has the `url` http://x/");
+}
