@@ -106,8 +106,8 @@ pub(crate) struct Farm {
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
     webhooks: Option<Arc<Webhooks>>,
-    /// Agents from before that have not come by then do not come.
-    agents_due: Millis,
+    /// How long an agent may be away.
+    pub(crate) agent_grace_ms: u64,
     logs: Vec<AttemptLog>,
     looks: Vec<Look>,
     /// Logs of attempts from before are to be forgotten.
@@ -197,8 +197,7 @@ impl Farm {
         beside: Beside,
     ) -> FarmHandle {
         let clock = Clock::start_after(state.at.0);
-        let now = Millis(clock.now_ms());
-        let core = Core::start(state, now, timing);
+        let core = Core::start(state, Millis(clock.now_ms()), timing);
         let (inputs, receiver) = mpsc::channel(INPUTS);
         let heart = Arc::new(AtomicU64::new(0));
         let farm = Self {
@@ -212,7 +211,7 @@ impl Farm {
             journal,
             storage: beside.storage,
             webhooks: beside.webhooks,
-            agents_due: now + timing.agent_grace_ms.max(timing.adopt_grace_ms),
+            agent_grace_ms: timing.agent_grace_ms,
             logs: Vec::new(),
             looks: Vec::new(),
             old_logs: None,
@@ -278,11 +277,6 @@ impl Farm {
 
     pub(crate) fn now(&self) -> Millis {
         Millis(self.clock.now_ms())
-    }
-
-    /// Whether agents have had the time to come back after a restart.
-    pub(crate) fn has_waited_for_agents(&self) -> bool {
-        self.now() >= self.agents_due
     }
 
     /// Takes one input. Returns whom to tell if it is the last.

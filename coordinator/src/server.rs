@@ -267,6 +267,7 @@ mod tests {
             journal: None,
             timing: grange_scheduler::Timing::default(),
             keep: Keep::ALL,
+            webhooks: Vec::new(),
             log: String::new(),
         };
         let server = Server::bind(config).await.unwrap();

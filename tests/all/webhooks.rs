@@ -328,6 +328,32 @@ fn a_repeat_after_a_kill_has_the_same_id() {
     assert_eq!(asked[1].body["data"]["id"], job);
 }
 
+/// Agents that come back are no news; one that does not is missed.
+#[test]
+fn an_agent_that_is_lost_with_the_coordinator_is_missed_by_the_next_one() {
+    let receiver = Receiver::new();
+    let lines = webhook(&receiver.url(), "events = ['agent.online', 'agent.offline']");
+    let mut farm = farm_with(&lines);
+    farm.add_fakes(&["here", "lost"], 1);
+    eventually("both are told", || (receiver.requests().len() == 2).then_some(()));
+    // Well stopped, so that it is on disk who was there.
+    farm.stop_coordinator();
+    farm.kill_agent("lost");
+    restart_with(&mut farm, &lines);
+    farm.wait_for_agents(1);
+    let asked = eventually("one is missed", || {
+        let asked = receiver.requests();
+        (asked.len() > 2).then_some(asked)
+    });
+    let mut told: Vec<(&str, &str)> = asked
+        .iter()
+        .map(|asked| (asked.kind.as_str(), asked.body["data"]["name"].as_str().unwrap()))
+        .collect();
+    told.sort();
+    let [offline, online] = ["agent.offline", "agent.online"];
+    assert_eq!(told, [(offline, "lost"), (online, "here"), (online, "lost")]);
+}
+
 #[test]
 fn a_receiver_that_is_gone_is_told_nothing_more() {
     let receiver = Receiver::new();

@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     JobFailed,
     JobCanceled,
     AgentOnline,
-    /// It is gone, and its grace is over.
+    /// It has been away for its grace.
     AgentOffline,
     StorageFull,
     StorageRecovered,

@@ -3,8 +3,9 @@
 //! Called by the loop between its turns, with the farm as it is then. Nothing here waits.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
-use grange_protocol::view::{AgentState, AgentView};
+use grange_protocol::view::{AgentView, TaskCounts};
 use grange_protocol::{AgentId, JobId, Millis};
 use grange_scheduler::{Connection, Fact, Job, Recorded};
 
@@ -15,13 +16,15 @@ use crate::farm::Farm;
 impl Webhooks {
     /// At the start, before anything else happens: what the coordinator before had not noted yet.
     pub(crate) fn catch_up(&self, farm: &Farm) {
-        let missed = std::mem::take(
-            &mut *self.missed.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let missed =
+            std::mem::take(&mut *self.missed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut book = self.book();
         for (seq, recorded) in missed {
             self.hear_fact(&mut book, farm, seq, &recorded);
         }
+        // Whoever was there before has a while to come back.
+        let due = farm.now() + farm.agent_grace_ms;
+        book.leaving = book.online.iter().map(|id| (*id, due)).collect();
         let jobs = &farm.core.state().jobs;
         // Where nobody has listened before, what has begun is no news.
         book.started.extend(
@@ -59,10 +62,8 @@ impl Webhooks {
             _ => return,
         };
         match kind {
-            Kind::JobRetried => {
-                if farm.core.state().jobs.get(&job).is_some_and(has_begun) {
-                    book.started.insert(job);
-                }
+            Kind::JobRetried if farm.core.state().jobs.get(&job).is_some_and(has_begun) => {
+                book.started.insert(job);
             }
             Kind::JobCompleted | Kind::JobFailed | Kind::JobCanceled => {
                 book.started.remove(&job);
@@ -108,26 +109,27 @@ impl Webhooks {
         let now = farm.now();
         let mut book = self.book();
         for id in agents {
-            let Some(agent) = farm.core.agents().get(id) else {
-                // It was removed, which whoever did it knows.
-                book.online.remove(id);
-                continue;
-            };
-            let kind = match agent.connection {
-                Connection::Online | Connection::Draining if book.online.insert(*id) => {
-                    Kind::AgentOnline
+            match farm.core.agents().get(id).map(|agent| agent.connection) {
+                Some(Connection::Online | Connection::Draining) => {
+                    book.leaving.remove(id);
+                    if book.online.insert(*id)
+                        && let Some(view) = farm.agent_view(*id)
+                    {
+                        self.agent_event(&mut book, Kind::AgentOnline, &view, now);
+                    }
                 }
-                Connection::Offline if book.online.remove(id) => Kind::AgentOffline,
-                _ => continue,
-            };
-            if let Some(view) = farm.agent_view(*id) {
-                self.agent_event(&mut book, kind, &view, now);
+                Some(Connection::Lost { .. } | Connection::Offline) if book.online.contains(id) => {
+                    book.leaving.entry(*id).or_insert(now + farm.agent_grace_ms);
+                }
+                // It was removed, which whoever did it knows.
+                None => {
+                    book.leaving.remove(id);
+                    book.online.remove(id);
+                }
+                _ => {}
             }
         }
-        if book.awaits_agents && farm.has_waited_for_agents() {
-            book.awaits_agents = false;
-            self.miss_agents(&mut book, farm, now);
-        }
+        self.miss_agents(&mut book, farm, now);
         let problem = farm.storage.problem();
         if problem.is_some() != book.storage_full {
             book.storage_full = problem.is_some();
@@ -141,16 +143,16 @@ impl Webhooks {
         }
     }
 
-    /// Agents that were there before the coordinator started anew, and have not come back. Of them
-    /// only the name is known.
+    /// Agents that have been away for too long.
     fn miss_agents(&self, book: &mut Book, farm: &Farm, now: Millis) {
-        let here = farm.core.agents();
-        let missing: Vec<AgentId> =
-            book.online.iter().filter(|id| !here.contains_key(id)).copied().collect();
-        for id in missing {
+        let gone: Vec<AgentId> =
+            book.leaving.iter().filter(|(_, due)| **due <= now).map(|(id, _)| *id).collect();
+        for id in gone {
+            book.leaving.remove(&id);
             book.online.remove(&id);
-            let Some(view) = farm.agent_view(id) else { continue };
-            self.agent_event(book, Kind::AgentOffline, &view, now);
+            if let Some(view) = farm.agent_view(id) {
+                self.agent_event(book, Kind::AgentOffline, &view, now);
+            }
         }
     }
 
@@ -167,6 +169,6 @@ impl Webhooks {
 
 /// Whether anything of it is done, whatever came of it.
 fn has_begun(job: &Job) -> bool {
-    let is_done = |counts: grange_protocol::view::TaskCounts| counts.completed + counts.failed > 0;
+    let is_done = |counts: TaskCounts| counts.completed + counts.failed > 0;
     job.step_indices().any(|step| is_done(job.counts(step, 0)))
 }

@@ -69,8 +69,8 @@ struct Book {
     started: BTreeSet<JobId>,
     online: BTreeSet<AgentId>,
     storage_full: bool,
-    /// Agents from before that have not come back are still waited for.
-    awaits_agents: bool,
+    /// Agents that are away, and when that is told.
+    leaving: BTreeMap<AgentId, Millis>,
 }
 
 struct Receiver {
@@ -126,9 +126,7 @@ impl Webhooks {
             // Nobody was promised anything yet.
             None => Vec::new(),
         };
-        let is_new = kept.is_none();
-        let mut book = Book::new(webhooks, kept.unwrap_or_default());
-        book.awaits_agents = !is_new;
+        let book = Book::new(webhooks, kept.unwrap_or_default());
         Ok(Some(Arc::new(Self {
             teller: Teller { farm, authority },
             place,
@@ -252,7 +250,7 @@ impl Book {
             started: kept.started,
             online: kept.online,
             storage_full: kept.storage_full,
-            awaits_agents: false,
+            leaving: BTreeMap::new(),
         }
     }
 
