@@ -328,6 +328,56 @@ fn a_repeat_after_a_kill_has_the_same_id() {
     assert_eq!(asked[1].body["data"]["id"], job);
 }
 
+/// One takes the connection and never answers; the farm, another receiver and the coordinator's end
+/// wait for nothing.
+#[test]
+fn a_receiver_that_never_answers_holds_up_nobody() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let receiver = Receiver::new();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let lines = webhook(&url, "") + &webhook(&receiver.url(), "events = ['job.completed']");
+    let mut farm = farm_with(&lines);
+    let first = farm.submit_fake(&short_job());
+    let (held, _) = silent.accept().unwrap();
+    farm.add_fakes(&["host"], 1);
+    farm.wait_for_state(first, "completed");
+    eventually("the other one is told", || (receiver.requests().len() == 1).then_some(()));
+    farm.stop_coordinator();
+    let mut asked = String::new();
+    BufReader::new(held).read_to_string(&mut asked).unwrap();
+    assert_eq!(asked.matches("webhook-id").count(), 1, "it is asked one thing at a time: {asked}");
+    // What it never took waits for it.
+    let kept = fs::read_to_string(farm.home().join("coordinator/webhooks.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    let waiting = kept["waiting"][&url].as_array().unwrap();
+    assert_eq!(kept["events"].as_array().unwrap().len(), waiting.len(), "{kept}");
+    let kinds: Vec<&str> =
+        kept["events"].as_array().unwrap().iter().filter_map(|one| one["type"].as_str()).collect();
+    for kind in ["job.submitted", "job.started", "job.completed"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+}
+
+/// By HTTPS a receiver is who its certificate says it is. The farm's own HTTP API stands for one.
+#[test]
+fn a_receiver_by_https_must_be_known_to_the_host() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let config = configuration(&farm, &webhook(&format!("{}/api/v1/jobs", http.base), ""));
+    let ca = farm.home().join("ca.pem");
+    fs::write(&ca, http.get("/api/v1/ca.pem").body).unwrap();
+    let other = Http::of(&Farm::new(), "submitter").get("/api/v1/ca.pem").body;
+    let stranger = farm.home().join("stranger.pem");
+    fs::write(&stranger, other).unwrap();
+    let told = |trusted: &Path| {
+        let mut command = farm.coordinator_command();
+        command.env("SSL_CERT_FILE", trusted).arg("--config").arg(&config).arg("test-webhooks");
+        Told::by(&mut command)
+    };
+    told(&ca).fails(1, "answered 401 Unauthorized");
+    told(&stranger).fails(1, "was not reached (client error (Connect): invalid peer certificate");
+}
+
 /// Agents that come back are no news; one that does not is missed.
 #[test]
 fn an_agent_that_is_lost_with_the_coordinator_is_missed_by_the_next_one() {

@@ -153,9 +153,12 @@ async fn what_was_appended_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(journal.append(&facts, &[]).await.unwrap(), 1);
     assert_eq!(journal.append(&at(6, [completed(80)]), &[]).await.unwrap(), 79);
     drop(journal);
-    let (_, state) = bed.open().await;
+    let (mut journal, state) = bed.open().await;
     let all: Vec<Recorded> = facts.into_iter().chain(at(6, [completed(80)])).collect();
     assert_eq!(state, applied(&all));
+    let latest: Vec<(u64, Recorded)> = (78..).zip(all.iter().skip(77).cloned()).collect();
+    assert_eq!(journal.facts_after(77).await.unwrap(), latest);
+    assert_eq!(journal.facts_after(79).await.unwrap(), []);
 }
 
 async fn snapshots_shorten_the_replay_and_change_nothing(bed: &Bed) {

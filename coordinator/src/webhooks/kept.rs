@@ -45,7 +45,7 @@ impl Place {
         Self(state_dir.join(FILE))
     }
 
-    /// `None` if there is nothing yet.
+    /// `None` if there is nothing yet, or nothing that can be read.
     pub(super) fn read(&self) -> anyhow::Result<Option<Kept>> {
         let path = self.0.display();
         let bytes = match fs::read(&self.0) {
@@ -53,14 +53,20 @@ impl Place {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("{path} cannot be read")),
         };
-        let help = "move the file away to begin anew: events that wait are lost";
-        let kept: Kept =
-            serde_json::from_slice(&bytes).with_context(|| format!("{path} is damaged, {help}"))?;
-        anyhow::ensure!(
-            kept.version == VERSION,
-            "{path} was written by a newer Grange: update this coordinator, or {help}"
-        );
-        Ok(Some(kept))
+        match serde_json::from_slice::<Kept>(&bytes) {
+            Ok(kept) if kept.version == VERSION => Ok(Some(kept)),
+            _ => {
+                // Messages are no reason for a farm to stand still.
+                let aside = self.0.with_extension("json.unread");
+                tracing::error!(
+                    "{path} is not what this coordinator writes: it is moved to {}, and events that \
+                     waited are lost",
+                    aside.display()
+                );
+                fs::rename(&self.0, &aside).with_context(|| format!("{path} cannot be moved"))?;
+                Ok(None)
+            }
+        }
     }
 
     /// All of it or nothing, durably.
@@ -95,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_comes_back_and_what_is_damaged_is_named() {
+    fn what_is_kept_comes_back_and_what_is_damaged_goes_aside() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::in_dir(dir.path());
         assert_eq!(place.read().unwrap(), None);
@@ -109,8 +115,9 @@ mod tests {
         place.write(kept.clone()).unwrap();
         assert_eq!(place.read().unwrap(), Some(kept));
         fs::write(dir.path().join(FILE), "{").unwrap();
-        let error = format!("{:#}", place.read().unwrap_err());
-        assert!(error.contains("webhooks.json is damaged, move the file away"), "{error}");
+        assert_eq!(place.read().unwrap(), None);
+        assert_eq!(fs::read(dir.path().join("webhooks.json.unread")).unwrap(), b"{");
+        place.write(Kept::default()).unwrap();
         place.forget().unwrap();
         place.forget().unwrap();
         assert_eq!(place.read().unwrap(), None);

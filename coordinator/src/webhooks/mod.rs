@@ -333,6 +333,7 @@ impl Receiver {
                         self.counts.given_up += 1;
                         tracing::error!("the webhook {name} {why}: {what} is given up");
                     }
+                    Then::Dropped => {}
                 }
             }
         }

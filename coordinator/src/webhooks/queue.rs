@@ -50,8 +50,12 @@ pub(super) enum Next {
 /// What becomes of an event that was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Then {
-    Again { at: Millis },
+    Again {
+        at: Millis,
+    },
     GivenUp,
+    /// It was dropped while it was under way.
+    Dropped,
 }
 
 impl Queue {
@@ -110,8 +114,7 @@ impl Queue {
         self.failures_in_row += 1;
         self.rests_until = after(now, rest.max(asked_for.unwrap_or_default()));
         let Some(at) = self.waiting.iter().position(|waiting| waiting.event.id == id) else {
-            // It was dropped while it was under way.
-            return Then::GivenUp;
+            return Then::Dropped;
         };
         let waiting = &mut self.waiting[at];
         waiting.attempts += 1;
@@ -242,7 +245,7 @@ mod tests {
         assert!(queue.push(event("last"), 0));
         assert_eq!(queue.next(secs(0)), Next::Send(event("1")));
         assert_eq!(queue.waiting().len(), WAITING_MAX);
-        assert_eq!(queue.failed("0", secs(0), &PAUSES, 1.0, None), Then::GivenUp);
+        assert_eq!(queue.failed("0", secs(0), &PAUSES, 1.0, None), Then::Dropped);
         queue.is_gone();
         assert!(!queue.push(event("more"), 0));
         assert_eq!(queue.next(secs(100)), Next::Nothing);
