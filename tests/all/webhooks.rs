@@ -49,11 +49,9 @@ impl Receiver {
         let seen = Arc::<Mutex<Seen>>::default();
         let shared = seen.clone();
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            for stream in listener.incoming().flatten() {
                 // Whoever was killed in the middle of a request has sent nothing.
-                if let Ok(stream) = stream {
-                    let _ = serve(&stream, &shared);
-                }
+                let _ = serve(&stream, &shared);
             }
         });
         Self { port, seen }
