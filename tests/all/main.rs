@@ -30,6 +30,7 @@ mod sandbox;
 mod shots;
 mod sizing;
 mod support;
+mod top;
 mod transfers;
 mod web;
 mod webhooks;

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Job(JobArg),
     /// Follow a job, or the whole farm, as it happens
     Watch(Watch),
+    /// Fill the terminal with the farm, live: jobs, agents, devices; keys act on jobs
+    Top,
     /// Save a job's finished frames to a folder
     Fetch(Fetch),
     /// Stop jobs; finished frames are kept

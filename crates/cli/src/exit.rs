@@ -20,8 +20,11 @@ pub(crate) enum Ending {
     /// It was said why.
     NotDone,
     Canceled,
+    /// It was said what to do instead.
+    Misused,
 }
 
+const MISUSED: u8 = 2;
 const UNREACHABLE: u8 = 3;
 pub(crate) const CANCELED: u8 = 130;
 
@@ -31,6 +34,7 @@ pub(crate) fn report(result: anyhow::Result<Ending>) -> ExitCode {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::NotDone) => ExitCode::FAILURE,
         Ok(Ending::Canceled) => ExitCode::from(CANCELED),
+        Ok(Ending::Misused) => ExitCode::from(MISUSED),
         Err(error) => {
             eprintln!("grange: {error:#}");
             if is_unreachable(&error) { ExitCode::from(UNREACHABLE) } else { ExitCode::FAILURE }

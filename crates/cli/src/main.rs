@@ -10,6 +10,7 @@ mod missing;
 mod news;
 mod print;
 mod scene;
+mod top;
 
 use std::process::ExitCode;
 

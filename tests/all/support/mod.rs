@@ -9,6 +9,7 @@ pub(crate) mod promise;
 pub(crate) mod relay;
 pub(crate) mod scenes;
 pub(crate) mod strangers;
+pub(crate) mod terminal;
 pub(crate) mod told;
 
 use std::collections::BTreeMap;

@@ -45,10 +45,7 @@ pub(super) async fn act(
                 if session.json {
                     print::json(&job);
                 } else {
-                    print::line(&format!(
-                        "job {}: {}, priority {}",
-                        job.id, job.state, job.priority
-                    ));
+                    print::line(&print::acted(&job));
                 }
             }
             Err(error) if jobs.len() > 1 => {

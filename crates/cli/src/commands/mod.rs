@@ -8,6 +8,7 @@ mod members;
 mod render;
 mod submit;
 mod tokens;
+mod top;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Jobs => jobs::list(session).await,
         Command::Job(args) => jobs::show(session, JobId(args.job)).await,
         Command::Watch(args) => watch::watch(session, args.job.map(JobId)).await,
+        Command::Top => top::run(session).await,
         Command::Fetch(args) => watch::fetch(session, args).await,
         Command::Cancel(args) => jobs::act(session, &args.jobs, JobAction::Cancel).await,
         Command::Pause(args) => jobs::act(session, &args.jobs, JobAction::Pause).await,

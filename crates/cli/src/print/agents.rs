@@ -18,11 +18,13 @@ const SENTENCE_CHARS: u16 = 46;
 const TAGS_CHARS: u16 = 10;
 const HOURS_CHARS: u16 = 16;
 
+pub(crate) const NO_AGENTS: &str =
+    "no agents yet: `grange token create --role agent` makes a join string for one";
+
 /// The hosts, below them their devices, and below those what is wrong with any.
 pub(crate) fn agents(agents: &[AgentView]) -> String {
     if agents.is_empty() {
-        return "no agents yet: `grange token create --role agent` makes a join string for one"
-            .into();
+        return NO_AGENTS.into();
     }
     let mut text = hosts(agents).trim_fmt();
     if agents.iter().any(|agent| !agent.devices.is_empty()) {
@@ -173,7 +175,7 @@ fn figures(device: &DeviceInfo, state: Option<&DeviceState>) -> [String; 7] {
     ]
 }
 
-fn gib(mib: u64) -> String {
+pub(crate) fn gib(mib: u64) -> String {
     format!("{:.1}", mib as f64 / 1024.0)
 }
 

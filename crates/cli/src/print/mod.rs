@@ -15,12 +15,13 @@ use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use agents::{agent, agents, decisions, device_name};
+pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib};
 pub(crate) use footprints::footprints;
 pub(crate) use tokens::tokens;
 
 /// Stands where nobody knows.
-const UNKNOWN: &str = "–";
+pub(crate) const UNKNOWN: &str = "–";
+pub(crate) const NO_JOBS: &str = "no jobs yet: `grange submit scene.blend` makes one";
 
 pub(crate) fn json<T: Serialize>(value: &T) {
     match serde_json::to_string(value) {
@@ -40,7 +41,7 @@ pub(crate) fn note(text: &str) {
 
 pub(crate) fn jobs(jobs: &[JobView]) {
     if jobs.is_empty() {
-        return line("no jobs yet: `grange submit scene.blend` makes one");
+        return line(NO_JOBS);
     }
     let mut table = table([
         "JOB",
@@ -186,9 +187,14 @@ pub(crate) fn farm(farm: &FarmView) -> String {
 }
 
 /// Frames done of all; `None` for a job that has none beforehand, such as a session.
-fn frames(progress: &JobProgress) -> Option<String> {
+pub(crate) fn frames(progress: &JobProgress) -> Option<String> {
     (progress.frames_total > 0)
         .then(|| format!("{}/{}", progress.frames_done, progress.frames_total))
+}
+
+/// What came of an action on a job.
+pub(crate) fn acted(job: &JobView) -> String {
+    format!("job {}: {}, priority {}", job.id, job.state, job.priority)
 }
 
 /// One line on how far a job is.
@@ -266,18 +272,18 @@ pub(crate) fn percent(fraction: f32) -> String {
     format!("{} %", (f64::from(fraction) * 100.0).floor())
 }
 
-fn rate(per_minute: f32) -> String {
+pub(crate) fn rate(per_minute: f32) -> String {
     if per_minute >= 100.0 { format!("{per_minute:.0}") } else { format!("{per_minute:.1}") }
 }
 
-fn left(seconds: Option<u32>) -> String {
+pub(crate) fn left(seconds: Option<u32>) -> String {
     seconds.map_or(UNKNOWN.into(), |seconds| {
         FormattedDuration(Duration::from_secs(seconds.into())).to_string()
     })
 }
 
 /// As `--device` takes it.
-fn kind(kind: DeviceKind) -> &'static str {
+pub(crate) fn kind(kind: DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Cpu => "cpu",
         DeviceKind::Cuda => "cuda",
@@ -288,8 +294,17 @@ fn kind(kind: DeviceKind) -> &'static str {
 }
 
 fn ago(at: Millis) -> String {
-    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at.0);
-    match at.elapsed().unwrap_or_default().as_secs() {
+    ago_at(at, now())
+}
+
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// How long before a moment another one was.
+pub(crate) fn ago_at(at: Millis, now: Millis) -> String {
+    match now.since(at) / 1000 {
         0..5 => "just now".into(),
         seconds @ 5..60 => format!("{seconds} s ago"),
         seconds @ 60..3600 => format!("{} min ago", seconds / 60),
