@@ -112,6 +112,12 @@ impl Terminal {
         self.line(&format!("`{text}`"), |line| line.contains(text))
     }
 
+    /// Waits until a text is not to be seen any more.
+    #[track_caller]
+    pub(crate) fn hides(&self, text: &str) {
+        eventually(&format!("`{text}` goes"), || (!self.text().contains(text)).then_some(()));
+    }
+
     /// Waits until the program has ended, and looks at what it has left behind.
     #[track_caller]
     pub(crate) fn left(mut self) -> Left {

@@ -49,10 +49,10 @@ impl Link {
     }
 
     /// Says what runs of which jobs is to be asked.
-    pub(super) fn ask_for(&self, jobs: Vec<JobId>) {
+    pub(super) fn ask_for(&self, jobs: &[JobId]) {
         self.of_interest.send_if_modified(|before| {
-            let changed = *before != jobs;
-            *before = jobs;
+            let changed = before != jobs;
+            jobs.clone_into(before);
             changed
         });
     }

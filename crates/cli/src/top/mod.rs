@@ -51,18 +51,16 @@ pub(crate) async fn run(farm: Farm) -> anyhow::Result<Ending> {
             // anybody from leaving, or the picture from changing.
             biased;
             () = signals.next() => return Ok(Ending::Done),
-            key = keys.next() => {
-                match key.context("the terminal is gone")?.context("the terminal cannot be read")? {
-                    Event::Key(key) => {
-                        let request = keys::action(model.mode, key).and_then(|key| model.press(key));
-                        match request {
-                            Some(Request::Leave) => return Ok(Ending::Done),
-                            Some(Request::Act(job, action)) => link.act(job, action),
-                            None => {}
-                        }
+            event = keys.next() => {
+                let event = event.context("the terminal is gone")?;
+                // Of all others, such as a new size, the next picture takes note.
+                if let Event::Key(key) = event.context("the terminal cannot be read")? {
+                    let action = keys::action(model.mode, key);
+                    match action.and_then(|action| model.press(action)) {
+                        Some(Request::Leave) => return Ok(Ending::Done),
+                        Some(Request::Act(job, action)) => link.act(job, action),
+                        None => {}
                     }
-                    // Its new size is found when it is drawn.
-                    _ => {}
                 }
                 pace.want(PICTURE_AFTER_KEY);
             }

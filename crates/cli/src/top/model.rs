@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use grange_protocol::agent::Stage;
 use grange_protocol::client::JobAction;
 use grange_protocol::footprint::Decision;
+use grange_protocol::shot::Label;
 use grange_protocol::view::{
     AgentState, AgentView, DecisionView, FarmView, JobState, JobView, TaskState, TaskView,
     WatchEvent,
@@ -109,9 +110,13 @@ pub(crate) struct Model {
     known: Known,
     /// What a watch has told that is not caught up: until then what was known before is better.
     beginning: Option<Known>,
-    asked: Asked,
+    /// What was asked, by agent and by its devices.
+    tasks: BTreeMap<Label, Vec<(JobId, TaskView)>>,
+    decisions: BTreeMap<(Label, u16), Decision>,
     /// The order of jobs on the screen: keys mean what somebody sees.
     rows: Vec<JobId>,
+    /// Jobs whose tasks are worth asking for, and how many there are in all.
+    asking: (Vec<JobId>, usize),
     selected: Option<JobId>,
     shown: Shown,
     /// The priority that was asked for last, while the farm has not answered all that was asked.
@@ -137,8 +142,10 @@ impl Model {
             agents_from: 0,
             known: Known::default(),
             beginning: None,
-            asked: Asked::default(),
+            tasks: BTreeMap::new(),
+            decisions: BTreeMap::new(),
             rows: Vec::new(),
+            asking: (Vec::new(), 0),
             selected: None,
             shown: Shown::default(),
             priority: None,
@@ -177,7 +184,7 @@ impl Model {
                     link => *link = Link::Away { since, why },
                 }
             }
-            News::Asked(asked) => self.asked = asked,
+            News::Asked(asked) => self.take(asked),
             News::Acted(job, outcome) => self.acted(job, outcome),
         }
     }
@@ -194,6 +201,11 @@ impl Model {
         if self.selected.is_none_or(|job| !self.rows.contains(&job)) {
             self.selected = self.rows.first().copied();
         }
+        let mut running: Vec<&JobView> =
+            self.known.jobs.values().filter(|job| job.progress.tasks.running > 0).collect();
+        running.sort_by_key(|job| (Some(job.id) != self.selected, place(job)));
+        let asking = running.iter().take(ASKED_MAX).map(|job| job.id).collect();
+        self.asking = (asking, running.len());
     }
 
     /// Remembers what was on the screen.
@@ -222,12 +234,18 @@ impl Model {
             Action::Type(letter) => {
                 if self.filter.chars().count() < FILTER_MAX {
                     self.filter.push(letter);
+                    // At once, for whoever types on: the next key is for a job that is found.
+                    self.arrange();
                 }
             }
             Action::Erase => {
                 self.filter.pop();
+                self.arrange();
             }
-            Action::EraseAll => self.filter.clear(),
+            Action::EraseAll => {
+                self.filter.clear();
+                self.arrange();
+            }
             Action::EndFilter => self.mode = Mode::Looking,
             Action::Confirm => {
                 if let Mode::Canceling(job) = self.mode {
@@ -273,17 +291,13 @@ impl Model {
 
     /// What an agent works on: what renders first, what waits for an instance last.
     pub(crate) fn running_on(&self, agent: &AgentView) -> Vec<Running<'_>> {
-        let mut all: Vec<Running<'_>> = Vec::new();
-        for (job, tasks) in &self.asked.tasks {
+        let mut all = Vec::new();
+        for (job, task) in self.tasks.get(&agent.name).into_iter().flatten() {
             // What was asked may be older than what was told.
-            let Some(job) = self.known.jobs.get(job).filter(|job| job.progress.tasks.running > 0)
-            else {
-                continue;
-            };
-            let here = |task: &&TaskView| {
-                task.state == TaskState::Running && task.agent.as_ref() == Some(&agent.name)
-            };
-            all.extend(tasks.iter().filter(here).map(|task| Running { job, task }));
+            match self.known.jobs.get(job) {
+                Some(job) if job.progress.tasks.running > 0 => all.push(Running { job, task }),
+                _ => {}
+            }
         }
         all.sort_by_key(|running| {
             let task = running.task;
@@ -294,21 +308,31 @@ impl Model {
 
     /// The latest decision about a device.
     pub(crate) fn decision(&self, agent: &AgentView, device: usize) -> Option<&Decision> {
-        let of_device = |one: &&DecisionView| {
-            one.agent == agent.name && usize::from(one.decision.device) == device
-        };
-        let decisions = self.asked.decisions.iter().filter(of_device);
-        decisions.map(|one| &one.decision).max_by_key(|decision| decision.at)
+        let device = u16::try_from(device).ok()?;
+        self.decisions.get(&(agent.name.clone(), device))
     }
 
-    /// Jobs whose tasks are worth asking for, those that matter most first, and how many there are in
-    /// all.
-    pub(crate) fn worth_asking(&self) -> (Vec<JobId>, usize) {
-        let mut running: Vec<&JobView> =
-            self.known.jobs.values().filter(|job| job.progress.tasks.running > 0).collect();
-        running.sort_by_key(|job| (Some(job.id) != self.selected, place(job)));
-        let ids = running.iter().take(ASKED_MAX).map(|job| job.id).collect();
-        (ids, running.len())
+    /// Jobs whose tasks are worth asking for, those that matter most first, and how many jobs have
+    /// some.
+    pub(crate) fn worth_asking(&self) -> (&[JobId], usize) {
+        (&self.asking.0, self.asking.1)
+    }
+
+    fn take(&mut self, asked: Asked) {
+        self.tasks.clear();
+        for (job, tasks) in asked.tasks {
+            for task in tasks.into_iter().filter(|task| task.state == TaskState::Running) {
+                if let Some(agent) = task.agent.clone() {
+                    self.tasks.entry(agent).or_default().push((job, task));
+                }
+            }
+        }
+        // Each agent's are told in the order in which they were made.
+        self.decisions = asked
+            .decisions
+            .into_iter()
+            .map(|one| ((one.agent, one.decision.device), one.decision))
+            .collect();
     }
 
     fn latest(&mut self) -> &mut Known {

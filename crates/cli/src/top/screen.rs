@@ -2,6 +2,7 @@
 //! a panic, which ratatui's hook sees to before it is told.
 
 use anyhow::Context;
+use crossterm::terminal::is_raw_mode_enabled;
 use grange_protocol::Millis;
 use ratatui::DefaultTerminal;
 
@@ -34,6 +35,9 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        // Twice would put the cursor back over what a panic has said.
+        if is_raw_mode_enabled().unwrap_or(true) {
+            ratatui::restore();
+        }
     }
 }

@@ -29,62 +29,107 @@ const TASK_BAR: usize = 10;
 /// Below so many columns a task has no bar.
 const TASK_BAR_ROOM: usize = 60;
 
-/// Draws what there is room for, from the line on that is wanted; tells how many lines that are and
-/// where they begin.
-pub(super) fn draw(
-    frame: &mut Frame<'_>,
-    model: &Model,
-    look: Look,
-    lines: Vec<Line<'static>>,
-    area: Rect,
-) -> (usize, usize) {
-    let room = usize::from(area.height.saturating_sub(HEAD_LINES));
-    let count = lines.len();
-    let from = model.agents_from.min(count.saturating_sub(room));
-    let mut name = String::from("Agents");
-    let (asked, running) = model.worth_asking();
-    if asked.len() < running {
-        name += &format!(" · tasks of {} of the {running} jobs that run", asked.len());
-    }
-    if count > room && room > 0 {
-        name += &format!(" · lines {}–{} of {count}", from + 1, (from + room).min(count));
-    }
-    let head = title(&name, model.pane == Pane::Agents, look, area.width);
-    let shown = std::iter::once(head).chain(lines.into_iter().skip(from));
-    for (line, area) in shown.zip(area.rows()) {
-        frame.render_widget(line, area);
-    }
-    (room, from)
+/// The agents in their order, and how many lines each of them takes.
+pub(super) struct Agents<'a> {
+    model: &'a Model,
+    all: Vec<(&'a AgentView, Vec<Running<'a>>, usize)>,
 }
 
-/// Everything that there is to say of the agents.
-pub(super) fn lines(model: &Model, look: Look, now: Millis, room: u16) -> Vec<Line<'static>> {
-    let room = usize::from(room);
-    let agents = model.agents();
-    if agents.is_empty() {
-        let none =
-            if model.link == Link::Reading { "reading the farm …" } else { print::NO_AGENTS };
-        return vec![Line::styled(fit(none, room), look.soft())];
+impl<'a> Agents<'a> {
+    pub(super) fn of(model: &'a Model) -> Self {
+        let with_lines = |agent: &'a AgentView| {
+            let tasks = model.running_on(agent);
+            let devices =
+                (0..agent.devices.len()).map(|at| 1 + usize::from(why(model, agent, at).is_some()));
+            let lines = 1 + devices.sum::<usize>() + tasks.len();
+            (agent, tasks, lines)
+        };
+        Self { model, all: model.agents().into_iter().map(with_lines).collect() }
     }
-    let columns = DeviceColumns::of(&agents, room);
-    let mut lines = Vec::new();
-    for agent in agents {
-        lines.push(host(agent, look, now, room));
-        for (at, device) in agent.devices.iter().enumerate() {
-            let state = agent.device_states.get(at);
-            let name = print::device_name(&agent.devices, at);
-            lines.push(columns.line(&name, device, state, look));
-            let problem = state.and_then(|state| state.problem.as_ref());
-            let decision = model.decision(agent, at).map(|decision| &decision.text);
-            let why = problem.map(|text| (text, look.bad()));
-            if let Some((text, style)) = why.or(decision.map(|text| (text, look.soft()))) {
-                let text = fit(text, room.saturating_sub(MORE_INDENT.len()));
-                lines.push(Line::styled(format!("{MORE_INDENT}{text}"), style));
-            }
+
+    pub(super) fn lines_count(&self) -> usize {
+        self.all.iter().map(|(.., lines)| lines).sum::<usize>().max(1)
+    }
+
+    /// Draws what there is room for, from the line on that is wanted; tells how many lines that are
+    /// and where they begin.
+    pub(super) fn draw(
+        &self,
+        frame: &mut Frame<'_>,
+        look: Look,
+        now: Millis,
+        area: Rect,
+    ) -> (usize, usize) {
+        let room = usize::from(area.height.saturating_sub(HEAD_LINES));
+        let count = self.lines_count();
+        let from = self.model.agents_from.min(count.saturating_sub(room));
+        let mut name = String::from("Agents");
+        let (asked, running) = self.model.worth_asking();
+        if asked.len() < running {
+            name += &format!(" · tasks of {} of the {running} jobs that run", asked.len());
         }
-        lines.extend(tasks(&model.running_on(agent), look, room));
+        if count > room && room > 0 {
+            name += &format!(" · lines {}–{} of {count}", from + 1, (from + room).min(count));
+        }
+        let here = self.model.pane == Pane::Agents;
+        let head = title(&name, here, look, area.width);
+        let lines = self.lines(look, now, area.width.into(), from, room);
+        for (line, area) in std::iter::once(head).chain(lines).zip(area.rows()) {
+            frame.render_widget(line, area);
+        }
+        (room, from)
     }
-    lines
+
+    /// So many lines from one on. Only agents that are to be seen are put into words: there may be
+    /// hundreds.
+    fn lines(
+        &self,
+        look: Look,
+        now: Millis,
+        room: usize,
+        from: usize,
+        count: usize,
+    ) -> Vec<Line<'static>> {
+        if self.all.is_empty() {
+            let reading = self.model.link == Link::Reading;
+            let none = if reading { "reading the farm …" } else { print::NO_AGENTS };
+            return vec![Line::styled(fit(none, room), look.soft())];
+        }
+        let (mut before, mut skipped, mut seen) = (0, 0, Vec::new());
+        for (agent, tasks, lines) in &self.all {
+            if before + lines <= from {
+                skipped += lines;
+            } else if before < from + count {
+                seen.push((*agent, tasks));
+            }
+            before += lines;
+        }
+        let agents: Vec<&AgentView> = seen.iter().map(|(agent, _)| *agent).collect();
+        let columns = DeviceColumns::of(&agents, room);
+        let mut lines = Vec::new();
+        for (agent, running) in seen {
+            lines.push(host(agent, look, now, room));
+            for (at, device) in agent.devices.iter().enumerate() {
+                let name = print::device_name(&agent.devices, at);
+                lines.push(columns.line(&name, device, agent.device_states.get(at), look));
+                if let Some((text, is_bad)) = why(self.model, agent, at) {
+                    let style = if is_bad { look.bad() } else { look.soft() };
+                    let text = fit(text, room.saturating_sub(MORE_INDENT.len()));
+                    lines.push(Line::styled(format!("{MORE_INDENT}{text}"), style));
+                }
+            }
+            lines.extend(tasks(running, look, room));
+        }
+        lines.into_iter().skip(from - skipped).take(count).collect()
+    }
+}
+
+/// What is wrong with a device, else why it runs as many instances as it does; and whether it is
+/// wrong.
+fn why<'a>(model: &'a Model, agent: &'a AgentView, device: usize) -> Option<(&'a str, bool)> {
+    let state = agent.device_states.get(device);
+    let problem = state.and_then(|state| state.problem.as_deref()).map(|text| (text, true));
+    problem.or_else(|| Some((model.decision(agent, device)?.text.as_str(), false)))
 }
 
 fn host(agent: &AgentView, look: Look, now: Millis, room: usize) -> Line<'static> {

@@ -21,6 +21,7 @@ pub(crate) use look::Look;
 
 use super::model::{Link, Mode, Model, Notice, Pane, Shown};
 use crate::print;
+use agents::Agents;
 use text::{fit, width};
 
 /// Lines below which there is room for one pane only.
@@ -57,9 +58,9 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, look: Look, now: Millis
 fn draw_panes(frame: &mut Frame<'_>, model: &Model, look: Look, now: Millis, area: Rect) -> Shown {
     // What was is dimmed while nobody knows what is.
     let look = if matches!(model.link, Link::Away { .. }) { look.dimmed() } else { look };
-    let lines = agents::lines(model, look, now, area.width);
+    let agents = Agents::of(model);
     let jobs_wanted = jobs::HEAD_LINES + lines_of(model.rows().len().max(1));
-    let agents_wanted = agents::HEAD_LINES + lines_of(lines.len());
+    let agents_wanted = agents::HEAD_LINES + lines_of(agents.lines_count());
     let jobs_height = match model.pane {
         Pane::Jobs if area.height < BOTH_PANES_LINES => area.height,
         Pane::Agents if area.height < BOTH_PANES_LINES => 0,
@@ -69,7 +70,7 @@ fn draw_panes(frame: &mut Frame<'_>, model: &Model, look: Look, now: Millis, are
     let [of_jobs, of_agents] =
         Layout::vertical([Constraint::Length(jobs_height), Constraint::Min(0)]).areas(area);
     let jobs = jobs::draw(frame, model, look, of_jobs);
-    let (agents, agents_from) = agents::draw(frame, model, look, lines, of_agents);
+    let (agents, agents_from) = agents.draw(frame, look, now, of_agents);
     Shown { jobs, agents, agents_from }
 }
 
@@ -96,18 +97,15 @@ fn headline(model: &Model, look: Look, now: Millis, room: u16) -> Line<'static> 
     ];
     let agents = model.agents();
     let online = agents.iter().filter(|agent| agent.state == AgentState::Online).count();
-    let mut parts = vec![
-        format!("{} frames/min", print::rate(farm.frames_per_minute)),
-        format!("{} left", print::left(farm.seconds_left)),
+    let mut parts = vec![format!("{} frames/min", print::rate(farm.frames_per_minute))];
+    parts.extend(farm.seconds_left.map(|left| format!("{} left", print::left(Some(left)))));
+    parts.extend([
         format!("{online}/{} agents", agents.len()),
         format!("{}/{} jobs open", farm.jobs_open, model.jobs_count()),
         format!("{} tasks running", farm.tasks_running),
-        print::percent(farm.fraction),
-    ];
-    if farm.jobs_open == 0 {
-        // Of nothing everything is done, and in no time.
-        parts.retain(|part| !part.ends_with('%') && !part.ends_with("left"));
-    }
+    ]);
+    // Of nothing everything is done.
+    parts.extend((farm.jobs_open > 0).then(|| print::percent(farm.fraction)));
     let taken: usize = spans.iter().map(Span::width).sum();
     let mut left = usize::from(room).saturating_sub(taken + 2);
     let mut told = String::new();

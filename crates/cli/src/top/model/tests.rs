@@ -93,6 +93,11 @@ fn a_filter_takes_words_and_numbers() {
     assert_eq!(like("nothing"), [0; 0]);
     assert_eq!(press(&mut model, &[Action::Cancel]), []);
     assert_eq!(refused(&model), "there is no job to do that with");
+    // Also for somebody who types faster than pictures come.
+    model.press(Action::EraseAll);
+    "#7".chars().for_each(|letter| _ = model.press(Action::Type(letter)));
+    let resume = Request::Act(JobId(7), JobAction::Resume);
+    assert_eq!(model.press(Action::PauseOrResume), Some(resume));
     // Back ends the filter, and then leaves.
     model.mode = Mode::Filtering;
     assert_eq!(press(&mut model, &[Action::Back]), []);
