@@ -237,6 +237,7 @@ pub(super) fn asked() -> Asked {
                 JobId(1),
                 vec![
                     task("render-01", 105, None),
+                    task("render-01", 107, Some(Stage::Queued)),
                     task("render-01", 104, Some(Stage::Rendering)),
                     task("render-01", 106, Some(Stage::Loading)),
                 ],

@@ -1,7 +1,7 @@
 //! The pane of agents: each host, below it its devices, and what runs there.
 
 use grange_protocol::Millis;
-use grange_protocol::agent::DeviceInfo;
+use grange_protocol::agent::{DeviceInfo, Stage};
 use grange_protocol::footprint::DeviceState;
 use grange_protocol::view::{AgentState, AgentView};
 use ratatui::Frame;
@@ -41,7 +41,7 @@ impl<'a> Agents<'a> {
             let tasks = model.running_on(agent);
             let devices =
                 (0..agent.devices.len()).map(|at| 1 + usize::from(why(model, agent, at).is_some()));
-            let lines = 1 + devices.sum::<usize>() + tasks.len();
+            let lines = 1 + devices.sum::<usize>() + task_lines(&tasks);
             (agent, tasks, lines)
         };
         Self { model, all: model.agents().into_iter().map(with_lines).collect() }
@@ -254,35 +254,42 @@ fn figures(device: &DeviceInfo, state: Option<&DeviceState>) -> [String; FIGURES
     ]
 }
 
+/// Those that an instance works on, a line each; those that wait for one are only counted.
 fn tasks(tasks: &[Running<'_>], look: Look, room: usize) -> Vec<Line<'static>> {
-    let names = tasks.iter().map(|one| width(one.job.name.as_str()));
+    let begun = || tasks.iter().filter(|one| !waits(one));
+    let names = begun().map(|one| width(one.job.name.as_str()));
     let job_room = names.max().unwrap_or(0).min(JOB_NAME_MAX.min(room / 4));
-    let labels = tasks.iter().map(|one| width(&one.task.label));
+    let labels = begun().map(|one| width(&one.task.label));
     let label_room = labels.max().unwrap_or(0).min(TASK_LABEL_MAX.min(room / 4));
-    tasks
-        .iter()
-        .map(|Running { job, task }| {
-            let mut spans = vec![
-                Span::styled(
-                    format!("{MORE_INDENT}{} ", left(job.name.as_str(), job_room)),
-                    look.plain(),
-                ),
-                Span::styled(format!("{} ", left(&task.label, label_room)), look.plain()),
-            ];
-            let activity = match &task.progress {
-                Some(progress) => {
-                    if room >= TASK_BAR_ROOM {
-                        let fraction = progress.fraction;
-                        spans.extend(bars::progress(fraction, TASK_BAR, look.busy(), look));
-                        spans.push(Span::raw(" "));
-                    }
-                    print::activity(task)
-                }
-                None => "is sent".into(),
-            };
-            let taken: usize = spans.iter().map(Span::width).sum();
-            spans.push(Span::styled(fit(&activity, room.saturating_sub(taken)), look.soft()));
-            Line::from(spans)
-        })
-        .collect()
+    let line = |Running { job, task }: &Running<'_>| {
+        let (name, label) = (left(job.name.as_str(), job_room), left(&task.label, label_room));
+        let mut spans = vec![Span::styled(format!("{MORE_INDENT}{name} {label} "), look.plain())];
+        if let Some(progress) = task.progress.as_ref().filter(|_| room >= TASK_BAR_ROOM) {
+            spans.extend(bars::progress(progress.fraction, TASK_BAR, look.busy(), look));
+            spans.push(Span::raw(" "));
+        }
+        let taken: usize = spans.iter().map(Span::width).sum();
+        let activity = fit(&print::activity(task), room.saturating_sub(taken));
+        spans.push(Span::styled(activity, look.soft()));
+        Line::from(spans)
+    };
+    let mut lines: Vec<Line<'static>> = begun().map(line).collect();
+    let waiting = tasks.len() - lines.len();
+    if waiting > 0 {
+        let word = if waiting == 1 { "task waits" } else { "tasks wait" };
+        let text = format!("{waiting} {word} for an instance");
+        let text = fit(&text, room.saturating_sub(MORE_INDENT.len()));
+        lines.push(Line::styled(format!("{MORE_INDENT}{text}"), look.soft()));
+    }
+    lines
+}
+
+fn task_lines(tasks: &[Running<'_>]) -> usize {
+    let begun = tasks.iter().filter(|one| !waits(one)).count();
+    begun + usize::from(begun < tasks.len())
+}
+
+/// Whether no instance works on it yet.
+fn waits(one: &Running<'_>) -> bool {
+    one.task.progress.is_none_or(|progress| progress.stage == Stage::Queued)
 }

@@ -160,7 +160,7 @@ fn no_size_is_too_small() {
         for key in [Action::Help, Action::Back, Action::OtherPane, Action::Filter] {
             model.press(key);
             model.arrange();
-            for (columns, lines) in (1..100).step_by(3).flat_map(|x| (1..30).map(move |y| (x, y))) {
+            for (columns, lines) in (1..100).step_by(7).flat_map(|x| (1..30).map(move |y| (x, y))) {
                 terminal(model, Look::new(false), columns, lines);
             }
         }

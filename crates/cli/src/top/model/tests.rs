@@ -202,7 +202,7 @@ fn what_runs_is_listed_by_host_and_nearest_first() {
         .iter()
         .map(|running| (running.job.id.0, running.task.task.0))
         .collect();
-    assert_eq!(running, [(1, 104), (2, 12), (1, 106), (1, 105)]);
+    assert_eq!(running, [(1, 104), (2, 12), (1, 106), (1, 107), (1, 105)]);
     let decision = model.decision(agents[1], 0).map(|decision| decision.text.as_str());
     assert_eq!(decision, Some("2 instances: 41.0 frames/min, 3: 52.1 (+27 %): staying with 3"));
     assert_eq!(model.decision(agents[1], 1), None);
