@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::gpus::FakeGpus;
 use crate::support::terminal::Terminal;
 use crate::support::told::Told;
 use crate::support::{program, signal};
@@ -154,6 +155,37 @@ fn it_follows_the_size_of_its_terminal_and_gives_it_back_when_it_is_ended() {
     signal(terminal.pid(), "TERM");
     let left = terminal.left();
     assert_eq!((left.code, left.text.trim()), (Some(0), ""));
+}
+
+#[test]
+fn each_device_shows_whose_its_memory_is() {
+    let mut gpus = FakeGpus::of_sizes(&[24_576, 8_192]);
+    gpus.foreign_process(1, 4242, 4_096);
+    let mut farm = Farm::new();
+    farm.start_agent_on(&gpus, "meadow", &["--instances", "1"]);
+    farm.wait_for_agents(1);
+    let mut terminal = top(&farm);
+    terminal.line("the GPU that is free", |line| {
+        line.contains("Fake 0") && line.contains(" 0.0/23.6 GiB") && !line.contains('▒')
+    });
+    terminal.line("the GPU that others use", |line| {
+        line.contains("Fake 1") && line.contains(" ▒▒▒▒▒▒▒▒") && line.contains(" 4.0/7.9 GiB")
+    });
+    terminal.press("q");
+    assert_eq!(terminal.left().code, Some(0));
+}
+
+#[test]
+fn who_wants_no_colours_gets_none() {
+    let farm = Farm::new();
+    for (no_color, coloured) in [("1", false), ("", true)] {
+        let mut command = farm.command(&["top"]);
+        let mut terminal = Terminal::of(command.env("NO_COLOR", no_color), 80, 24);
+        terminal.line("the farm is live", |line| line.contains("test") && line.contains("live"));
+        assert_eq!(terminal.is_coloured(), coloured, "NO_COLOR={no_color}");
+        terminal.press("q");
+        assert_eq!(terminal.left().code, Some(0));
+    }
 }
 
 #[test]

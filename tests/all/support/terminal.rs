@@ -79,6 +79,17 @@ impl Terminal {
         self.screen.lock().unwrap().screen().alternate_screen()
     }
 
+    /// Whether anything on it has a colour.
+    pub(crate) fn is_coloured(&self) -> bool {
+        let parser = self.screen.lock().unwrap();
+        let (lines, columns) = parser.screen().size();
+        let mut places = (0..lines.get()).flat_map(|y| (0..columns.get()).map(move |x| (y, x)));
+        places.any(|(y, x)| {
+            let cell = parser.screen().cell(y, x).unwrap();
+            (cell.fgcolor(), cell.bgcolor()) != (vt100::Color::Default, vt100::Color::Default)
+        })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
