@@ -198,7 +198,7 @@ impl Webhooks {
             match next {
                 Next::Send(event) => self.attempt(at, &event).await,
                 Next::Wait(until) => tokio::select! {
-                    () = tokio::time::sleep_until(self.clock.instant_at(until.0).into()) => {}
+                    () = tokio::time::sleep_until(self.clock.instant_at(until.0)) => {}
                     () = self.wakes[at].notified() => {}
                 },
                 Next::Nothing => self.wakes[at].notified().await,

@@ -58,6 +58,7 @@ pub(crate) async fn coordinator(ground: Ground) -> anyhow::Result<()> {
         journal: None,
         timing: grange_scheduler::Timing::default(),
         keep: Keep::ALL,
+        webhooks: Vec::new(),
         log: "info".into(),
     };
     let mut tries = 0;
