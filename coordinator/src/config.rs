@@ -113,6 +113,11 @@ impl Keep {
         uploads: Duration::MAX,
         bytes: Some(u64::MAX),
     };
+
+    /// How many bytes of files there may be, on a disk of so many, before any go for want of room.
+    pub fn limit(&self, disk_bytes: u64) -> u64 {
+        self.bytes.unwrap_or(disk_bytes / 10 * 8)
+    }
 }
 
 /// Where the HTTP API is.

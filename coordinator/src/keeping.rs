@@ -115,6 +115,11 @@ impl Keeping {
         }
     }
 
+    /// How long what stays.
+    pub(crate) fn rules(&self) -> Keep {
+        self.keep
+    }
+
     fn take_fetched(&self) -> BTreeSet<BlobHash> {
         std::mem::take(&mut *self.fetched.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -173,7 +178,7 @@ fn rules(keep: Keep, bytes: u64) -> Rules {
 async fn round(shared: &Arc<Shared>, place: &Place, lock: &Path) -> anyhow::Result<()> {
     let keep = shared.keeping.keep;
     let store = shared.store.clone();
-    let (stored, limit) = blocking::run(move || measure(&store, keep.bytes)).await??;
+    let (stored, limit) = blocking::run(move || measure(&store, keep)).await??;
     let looked = shared.farm.look(look).await?;
     let manifests = looked.manifests;
     let sizes = sizes_of(&shared.store, &manifests).await?;
@@ -296,10 +301,10 @@ fn read_manifest(store: &Store, hash: BlobHash) -> anyhow::Result<Manifest> {
 }
 
 /// The bytes of all files, and how many there may be: most of what the disk has for them.
-fn measure(store: &Store, limit: Option<u64>) -> anyhow::Result<(u64, u64)> {
+fn measure(store: &Store, keep: Keep) -> anyhow::Result<(u64, u64)> {
     let stored = store.stored()?;
     let disk = rustix::fs::statvfs(store.root())?;
-    Ok((stored, limit.unwrap_or(disk.f_blocks * disk.f_frsize / 10 * 8)))
+    Ok((stored, keep.limit(disk.f_blocks * disk.f_frsize)))
 }
 
 fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {

@@ -42,9 +42,14 @@ impl Storage {
         storage
     }
 
+    /// Bytes that are free on the disk, and all that it has; `None` if the system does not say.
+    pub(crate) fn room(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statvfs(self.dir.as_path()).ok()?;
+        Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+    }
+
     fn look(&self) {
-        let Ok(stat) = rustix::fs::statvfs(self.dir.as_path()) else { return };
-        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        let Some((free, total)) = self.room() else { return };
         let reserve = RESERVE.min(total / RESERVE_PARTS);
         let was_full = self.full.load(Ordering::Relaxed);
         // A little more, lest it changes with every file.
@@ -69,8 +74,7 @@ impl Storage {
 
     /// Whether a file of so many bytes is to be refused: it must leave its reserve to the journal.
     pub(crate) fn refuses(&self, len: u64) -> Option<Refusal> {
-        let stat = rustix::fs::statvfs(self.dir.as_path()).ok()?;
-        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+        let (free, total) = self.room()?;
         let reserve = RESERVE.min(total / RESERVE_PARTS);
         let full = self.full.load(Ordering::Relaxed) || free < reserve.saturating_add(len);
         full.then(|| {

@@ -90,6 +90,11 @@ fn goes_in_time(mut farm: Farm) {
     let metrics = http.get("/metrics");
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.contains("grange_collected_jobs_total 2\n"), "{metrics}");
+    let storage = http.get("/api/v1/storage").json(200);
+    assert_eq!(storage["collected_jobs"], 2);
+    assert!(storage["collected_files"].as_u64() > Some(0), "{storage}");
+    assert!(storage["disk_free_bytes"].as_u64() < storage["disk_bytes"].as_u64(), "{storage}");
+    assert!(storage["keep_days"].as_f64() < Some(1.0), "{storage}");
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 1", 2));
     assert_eq!(job, 4, "numbers are never given again");
     farm.wait_for_state(job, "completed");

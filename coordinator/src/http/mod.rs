@@ -37,6 +37,7 @@ mod scenes;
 mod serve;
 mod sessions;
 mod sign_in;
+mod storage;
 mod submit;
 mod tokens;
 
@@ -132,6 +133,7 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .routes(routes!(agents::tags))
         .routes(routes!(agents::schedule))
         .routes(routes!(farm::footprints))
+        .routes(routes!(storage::storage))
         .routes(routes!(farm::decisions))
         .routes(routes!(jobs::list, submit::submit))
         .routes(routes!(jobs::detail, jobs::delete))

@@ -295,6 +295,8 @@ export async function viewing(stage) {
     assert.equal(await page.getByRole('spinbutton').count(), 0);
     await stage.go('/farm');
     await page.getByRole('table', { name: 'Versions' }).waitFor();
+    const storage = page.getByRole('region', { name: 'Storage' });
+    await storage.getByText('180 days').waitFor();
     assert.deepEqual(await buttons(), []);
     await stage.isAccessible('a viewer');
     // Not only not shown.

@@ -175,6 +175,21 @@ export interface TokenView {
     expires_at: number;
 }
 
+export interface StorageView {
+    stored_bytes: number;
+    limit_bytes: number | null;
+    disk_free_bytes: number | null;
+    disk_bytes: number | null;
+    full: string | null;
+    keep_days: number | null;
+    keep_unfetched_days: number | null;
+    keep_logs_days: number | null;
+    keep_uploads_hours: number | null;
+    collected_jobs: number;
+    collected_files: number;
+    collected_bytes: number;
+}
+
 export interface Page<T> {
     items: T[];
     next: string | null;
