@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use grange_scheduler::FORMAT;
 use tempfile::TempDir;
 
 use crate::support::errand;
@@ -79,7 +80,8 @@ fn a_journal_of_an_earlier_version_is_brought_up_to_date_and_its_jobs_go_on() {
     let told = check(&state).well();
     assert!(told.contains("4 jobs, fact 55, ") && told.contains("by an earlier Grange"), "{told}");
     farm.start_coordinator();
-    assert!(farm.said("coordinator").contains("format 2 to 4"), "{}", farm.said("coordinator"));
+    let said = farm.said("coordinator");
+    assert!(said.contains(&format!("format 2 to {FORMAT}")), "{said}");
     let told = check(&state).well();
     assert!(!told.contains("earlier Grange"), "{told}");
 
@@ -135,8 +137,9 @@ fn a_journal_of_a_newer_version_is_refused_and_not_touched() {
     farm.wait_for_state(job, "completed");
     farm.stop_coordinator();
     let state = farm.home().join("coordinator");
+    let newer = format!("(format 99, this one knows {FORMAT}): update this coordinator");
     for (versions, sentence) in [
-        ("('format', 99)", "(format 99, this one knows 4): update this coordinator"),
+        ("('format', 99)", newer.as_str()),
         ("('format', 3), ('schema', 99)", "(schema 99, this one knows 3): update this coordinator"),
     ] {
         write_versions(&state.join("journal.sqlite"), versions);

@@ -5,7 +5,7 @@ use grange_protocol::client::Role;
 use grange_protocol::file::{Blob, Output, OutputRole};
 use grange_protocol::footprint::{MeasuredEnd, Measurement, Memory};
 use grange_protocol::{BlobHash, Epoch, JobId, LeaseId, Millis, Priority, StepIndex};
-use grange_scheduler::{FORMAT, Fact, Likeness, Recorded, State, TokenHash};
+use grange_scheduler::{FORMAT, Fact, Likeness, Recorded, State, TokenHash, read_state};
 
 use crate::farm::{agent, frames, label, noops, task};
 
@@ -128,4 +128,19 @@ fn facts_make_the_state_of_this_format_to_the_byte() {
         expected,
         "facts, or what they do, have changed: src/format.rs says what else to do"
     );
+}
+
+/// Format 5 only added two maps at the end, so a state without anything in them shows what a state of
+/// format 4 was.
+#[test]
+fn a_state_of_format_4_is_read() {
+    let of_format_4 =
+        facts().into_iter().take_while(|fact| !matches!(fact, Fact::JobTagged { .. }));
+    let mut state = State::default();
+    for (at, fact) in (1_000..).zip(of_format_4) {
+        state.apply(&Recorded { at: Millis(at), fact }).unwrap();
+    }
+    let mut bytes = postcard::to_stdvec(&state).unwrap();
+    assert_eq!([bytes.pop(), bytes.pop()], [Some(0), Some(0)], "two empty maps");
+    assert_eq!(read_state(4, &bytes).unwrap(), state);
 }
