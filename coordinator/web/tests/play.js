@@ -114,7 +114,8 @@ const story = Object.entries(stories).find(([known]) => known === name)?.[1];
 if (!story) throw new Error(`there is no story ${name}`);
 const browser = await start();
 try {
-    const context = await browser.newContext(CONTEXT);
+    // What is measured of colours shall not be on its way from one to another.
+    const context = await browser.newContext({ ...CONTEXT, reducedMotion: 'reduce' });
     context.setDefaultTimeout(PATIENCE_MS);
     const stage = new Stage(context, await context.newPage(), link);
     await story(stage);
