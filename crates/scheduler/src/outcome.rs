@@ -63,12 +63,11 @@ impl Core {
             }
         }
         self.command(Command::Welcome { agent: id, epoch: self.state.epoch, drop });
-        self.note_standing(id);
+        self.take_standing(id);
         if self.settles_at > self.now && self.has_heard_of_all(id) {
             self.settles_at = self.now;
             self.live.values_mut().for_each(|live| live.settled_at = live.settled_at.min(self.now));
         }
-        self.agent_changed(id);
         let open: Vec<JobId> = self.live.keys().copied().collect();
         for job in open {
             self.settle_job(job);

@@ -70,14 +70,6 @@ impl Core {
         &self.asleep
     }
 
-    /// The agent of that name that joined last, and is a member.
-    pub fn agent_named(&self, name: &str) -> Option<AgentId> {
-        let members = self.state.identities.iter().filter(|(id, identity)| {
-            identity.name.as_str() == name && self.is_member(**id, Role::Agent)
-        });
-        members.max_by_key(|(_, identity)| identity.since).map(|(id, _)| *id)
-    }
-
     pub(crate) fn act_on_agent(&mut self, request: RequestId, id: AgentId, action: AgentAction) {
         let answer = match self.try_act_on_agent(id, action) {
             Ok(()) => Answer::Done,
@@ -118,7 +110,8 @@ impl Core {
                 }
             }
         }
-        self.note_standing(id);
+        self.take_standing(id);
+        self.open_jobs_changed();
         Ok(())
     }
 
@@ -126,13 +119,16 @@ impl Core {
     pub(crate) fn put_to_sleep(&mut self, asleep: BTreeSet<AgentId>) {
         let changed: Vec<AgentId> = self.asleep.symmetric_difference(&asleep).copied().collect();
         self.asleep = asleep;
-        for agent in changed {
-            self.note_standing(agent);
+        for agent in &changed {
+            self.take_standing(*agent);
+        }
+        if !changed.is_empty() {
+            self.open_jobs_changed();
         }
     }
 
     /// Brings what the core knows of an agent in line with what was decided of it.
-    pub(crate) fn note_standing(&mut self, id: AgentId) {
+    pub(crate) fn take_standing(&mut self, id: AgentId) {
         let standing = self.standing(id);
         let asleep = self.asleep.contains(&id) && standing.schedule.is_some();
         let Some(agent) = self.agents.get_mut(&id) else { return };
@@ -150,6 +146,10 @@ impl Core {
         }
         self.file(id);
         self.agent_changed(id);
+    }
+
+    /// Why they wait may be another reason now.
+    fn open_jobs_changed(&mut self) {
         let open: Vec<JobId> = self.live.keys().copied().collect();
         for job in open {
             self.job_changed(job);

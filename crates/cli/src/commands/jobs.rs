@@ -40,6 +40,11 @@ pub(super) async fn act(
     let mut ending = Ending::Done;
     for job in jobs.iter().copied().map(JobId) {
         match farm.act(job, action).await {
+            // There is nothing left to show.
+            Ok(()) if action == JobAction::Delete && session.json => {
+                print::json(&serde_json::json!({ "job": job, "deleted": true }));
+            }
+            Ok(()) if action == JobAction::Delete => print::line(&format!("job {job}: deleted")),
             Ok(()) => {
                 let job = farm.job(job).await?.job;
                 if session.json {
@@ -48,26 +53,6 @@ pub(super) async fn act(
                     print::line(&print::acted(&job));
                 }
             }
-            Err(error) if jobs.len() > 1 => {
-                print::note(&format!("job {job}: {error}"));
-                ending = Ending::NotDone;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(ending)
-}
-
-/// Deletes every job, also if one of them refuses.
-pub(super) async fn delete(session: &Session, jobs: &[u32]) -> anyhow::Result<Ending> {
-    let farm = session.farm().await?;
-    let mut ending = Ending::Done;
-    for job in jobs.iter().copied().map(JobId) {
-        match farm.act(job, JobAction::Delete).await {
-            Ok(()) if session.json => {
-                print::json(&serde_json::json!({ "job": job, "deleted": true }));
-            }
-            Ok(()) => print::line(&format!("job {job}: deleted")),
             Err(error) if jobs.len() > 1 => {
                 print::note(&format!("job {job}: {error}"));
                 ending = Ending::NotDone;

@@ -55,7 +55,7 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Keep(args) => jobs::act(session, &args.jobs, JobAction::Keep).await,
         Command::Release(args) => jobs::act(session, &args.jobs, JobAction::Release).await,
         Command::Retry(args) => jobs::act(session, &args.jobs, JobAction::Retry).await,
-        Command::Delete(args) => jobs::delete(session, &args.jobs).await,
+        Command::Delete(args) => jobs::act(session, &args.jobs, JobAction::Delete).await,
         Command::Agent(command) => agents::act(session, command).await,
         Command::Priority(args) => {
             jobs::act(session, &[args.job], JobAction::SetPriority(args.priority)).await
