@@ -17,7 +17,7 @@ use crate::file::{GetBlob, PutBlob, PutOutput};
 use crate::session::OpenSession;
 
 /// The ALPN of an enrolled peer; the number changes when old and new can no longer talk.
-pub const ALPN_FARM: &[u8] = b"grange/4";
+pub const ALPN_FARM: &[u8] = b"grange/5";
 /// The ALPN of a peer that has a join token and no certificate yet.
 pub const ALPN_JOIN: &[u8] = b"grange-join/1";
 
