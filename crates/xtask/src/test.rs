@@ -1,5 +1,7 @@
 //! Every check, in the order in which they fail fastest.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -23,6 +25,8 @@ pub(crate) struct Test {
     filter: Option<String>,
 }
 
+/// The tests that start a farm's processes.
+const END_TO_END: &str = "all";
 /// Tests in `tests/all/real_gpu.rs`.
 const ON_GPUS: &str = "real_gpu";
 
@@ -49,17 +53,19 @@ impl Test {
         if self.filter.is_none() {
             lint(&tools)?;
         }
-        run(&mut self.unit_tests())?;
+        run(&mut self.unit_tests()?)?;
         if self.filter.is_none() {
+            run(&mut cargo(&["test", "--workspace", "--doc"]))?;
             python_tests(&tools)?;
         }
         println!("── unit tests done after {} s", began.elapsed().as_secs());
         if !self.quick {
             web::build()?;
-            // The daemons and the CLI, which the tests start as processes.
-            run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+            // With the daemons and the CLI, which the tests start as processes. What is built for all
+            // tests of the workspace has the same features every time, and is built once.
+            run(&mut cargo(&["build", "--workspace", "--bins", "--tests"]))?;
             addon::write()?;
-            let mut tests = cargo(&["test", "--package", "grange-tests"]);
+            let mut tests = cargo(&["test", "--workspace", "--test", END_TO_END]);
             // They are farms that mostly wait for one another.
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
                 let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -74,14 +80,41 @@ impl Test {
         Ok(())
     }
 
-    fn unit_tests(&self) -> Command {
-        self.with_filter(cargo(&["test", "--workspace", "--exclude", "grange-tests"]))
+    /// All but those that take processes; `--exclude` would build for other features.
+    fn unit_tests(&self) -> anyhow::Result<Command> {
+        let mut tests = cargo(&["test", "--workspace", "--lib", "--bins"]);
+        for name in integration_tests()? {
+            tests.arg("--test").arg(name);
+        }
+        Ok(self.with_filter(tests))
     }
 
     fn with_filter(&self, mut command: Command) -> Command {
         command.args(&self.filter);
         command
     }
+}
+
+/// Names as cargo finds them: `tests/NAME.rs` or `tests/NAME/main.rs` of a package.
+fn integration_tests() -> anyhow::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for packages in ["", "crates", "tests"] {
+        for package in fs::read_dir(root().join(packages))? {
+            let package = package?.path();
+            if !package.join("Cargo.toml").exists() || !package.join("tests").is_dir() {
+                continue;
+            }
+            for test in fs::read_dir(package.join("tests"))? {
+                let path = test?.path();
+                let is_test = path.join("main.rs").exists()
+                    || path.extension().is_some_and(|extension| extension == "rs");
+                if let Some(name) = path.file_stem().filter(|_| is_test) {
+                    names.insert(name.to_string_lossy().into_owned());
+                }
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// The client package has settings of its own for the same checkers.
@@ -123,7 +156,7 @@ fn on_gpus() -> anyhow::Result<()> {
     setup::programs(&programs)?;
     setup::bpy_for_gpus()?;
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let mut tests = cargo(&["test", "--package", "grange-tests", "--test", "all", ON_GPUS]);
+    let mut tests = cargo(&["test", "--package", "grange-tests", "--test", END_TO_END, ON_GPUS]);
     tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
     run(&mut tests)
 }
