@@ -4,7 +4,7 @@
 //! notices to watchers leave only after the facts behind them are in the journal. One append takes
 //! all that happened meanwhile (group commit).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,24 +16,24 @@ use grange_protocol::agent::{
 use grange_protocol::footprint::{Decision, DeviceState};
 use grange_protocol::limits::LOG_MAX;
 use grange_protocol::shot::Label;
-use grange_protocol::view::{OutputView, WatchEvent};
-use grange_protocol::{AgentId, JobId, LeaseId, Millis, TaskRef};
+use grange_protocol::view::OutputView;
+use grange_protocol::{AgentId, JobId, LeaseId, Millis};
 use grange_scheduler::{Answer, Command, Core, Event, Fact, Recorded, RequestId, State, Timing};
 use grange_transport::close_code;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::journal::{AttemptLog, Journal, JournalError};
+use crate::news::Watchers;
 use crate::rate::Rate;
 use crate::storage::Storage;
+use crate::telling::{Changed, Known};
 use crate::webhooks::Webhooks;
 
 /// Inputs that wait for the loop. Full, it blocks whoever brings more.
 const INPUTS: usize = 4_096;
 /// Inputs that one turn of the loop takes.
 const INPUTS_PER_TURN: usize = 1_024;
-/// Events that a watcher may be behind before it is told the present state instead.
-const WATCH_BACKLOG: usize = 4_096;
 /// How often watchers hear of progress.
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// Facts between two snapshots.
@@ -101,7 +101,8 @@ pub(crate) struct Farm {
     pub(crate) links: BTreeMap<AgentId, AgentLink>,
     pub(crate) progress: HashMap<LeaseId, TaskProgress>,
     pub(crate) rates: BTreeMap<JobId, Rate>,
-    pub(crate) watchers: broadcast::Sender<Arc<WatchEvent>>,
+    pub(crate) watchers: Watchers,
+    pub(crate) known: Known,
     clock: Clock,
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
@@ -114,7 +115,8 @@ pub(crate) struct Farm {
     old_logs: Option<Millis>,
     asking: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     last_request: u64,
-    dirty: Dirty,
+    /// What the core does not know to have changed.
+    dirty: Changed,
     facts_since_snapshot: u64,
     /// The latest fact, if the state was not logged since.
     unlogged: Option<u64>,
@@ -125,14 +127,6 @@ pub(crate) struct Farm {
 pub(crate) struct Beside {
     pub(crate) storage: Storage,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
-}
-
-/// What watchers have not been told yet.
-#[derive(Default)]
-struct Dirty {
-    jobs: BTreeSet<JobId>,
-    tasks: BTreeSet<TaskRef>,
-    agents: BTreeSet<AgentId>,
 }
 
 /// How everybody else reaches the loop.
@@ -206,7 +200,8 @@ impl Farm {
             links: BTreeMap::new(),
             progress: HashMap::new(),
             rates: BTreeMap::new(),
-            watchers: broadcast::channel(WATCH_BACKLOG).0,
+            watchers: Watchers::none(),
+            known: Known::default(),
             clock,
             journal,
             storage: beside.storage,
@@ -217,7 +212,7 @@ impl Farm {
             old_logs: None,
             asking: BTreeMap::new(),
             last_request: 0,
-            dirty: Dirty::default(),
+            dirty: Changed::default(),
             facts_since_snapshot: 0,
             unlogged: None,
             heart: heart.clone(),
@@ -434,6 +429,7 @@ impl Farm {
         if let Some(webhooks) = &self.webhooks {
             webhooks.hear_facts(self, first, facts);
         }
+        let mut outputs: Vec<(JobId, OutputView)> = Vec::new();
         for (cursor, recorded) in (first..).zip(facts) {
             match &recorded.fact {
                 Fact::OutputStored { task, output } => {
@@ -443,7 +439,7 @@ impl Farm {
                         task: task.task,
                         output: output.clone(),
                     };
-                    self.tell(WatchEvent::Output { job: task.job, output });
+                    outputs.push((task.job, output));
                 }
                 Fact::TaskCompleted { task, .. } => {
                     let step = self
@@ -461,6 +457,7 @@ impl Farm {
                 _ => {}
             }
         }
+        self.watchers.tell(self.news_of_outputs(outputs));
     }
 
     fn run_commands(&mut self) {
@@ -518,38 +515,19 @@ impl Farm {
     fn publish(&mut self) {
         self.log_state();
         let changes = self.core.take_changes();
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
         self.forget_the_past();
         if let Some(webhooks) = &self.webhooks {
             webhooks.hear_changes(self, &changes.agents);
         }
-        if self.watchers.receiver_count() == 0 {
+        if self.watchers.is_nobody() {
             return;
         }
-        for task in changes.tasks.into_iter().chain(dirty.tasks) {
-            if let Some(view) = self.task_view(task) {
-                self.tell(WatchEvent::Task { job: task.job, task: view });
-            }
-        }
-        let jobs: BTreeSet<JobId> = changes.jobs.into_iter().chain(dirty.jobs).collect();
-        for job in &jobs {
-            self.tell(self.job_view(*job).map_or(WatchEvent::JobGone(*job), WatchEvent::Job));
-        }
-        let agents: BTreeSet<AgentId> = changes.agents.into_iter().chain(dirty.agents).collect();
-        for agent in agents {
-            self.tell(
-                self.agent_view(agent).map_or(WatchEvent::AgentGone(agent), WatchEvent::Agent),
-            );
-        }
-        if !jobs.is_empty() {
-            self.tell(WatchEvent::Farm(self.farm_view()));
-        }
-    }
-
-    fn tell(&self, event: WatchEvent) {
-        if self.watchers.receiver_count() > 0 {
-            let _ = self.watchers.send(Arc::new(event));
-        }
+        dirty.jobs.extend(changes.jobs);
+        dirty.tasks.extend(changes.tasks);
+        dirty.agents.extend(changes.agents);
+        let news = self.news(dirty);
+        self.watchers.tell(news);
     }
 
     fn forget_the_past(&mut self) {

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use grange_protocol::client::{OutputsQuery, WatchRequest};
 use grange_protocol::view::WatchEvent;
 use grange_protocol::{JobId, Refusal};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::connection::{Shared, no_job, stopping};
 use crate::farm::Farm;
-
-type Events = broadcast::Receiver<Arc<WatchEvent>>;
+use crate::news::{Audience, News, Subscription, Told};
 
 /// A watcher, and how much it has been told.
 pub(crate) struct Watch {
@@ -21,7 +19,7 @@ pub(crate) struct Watch {
     request: WatchRequest,
     stage: Stage,
     /// What it is told next.
-    pending: VecDeque<WatchEvent>,
+    pending: VecDeque<Arc<Told>>,
     /// The latest output that was told.
     cursor: u64,
     caught_up: bool,
@@ -32,8 +30,8 @@ enum Stage {
     Behind,
     /// It is told the outputs that the journal has, page by page; then the present state, as it was
     /// when it subscribed.
-    Outputs(JobId, Events, Vec<WatchEvent>),
-    Live(Events),
+    Outputs(JobId, Subscription, Vec<WatchEvent>),
+    Live(Subscription),
 }
 
 impl Watch {
@@ -42,7 +40,7 @@ impl Watch {
         request: WatchRequest,
     ) -> Result<Self, Refusal> {
         let mut cursor = 0;
-        if let WatchRequest::Job { job, outputs_after } = request {
+        if let Some((job, outputs_after)) = one_job(request) {
             let known = shared.farm.look(move |farm| farm.core.state().jobs.contains_key(&job));
             if !known.await.map_err(|_| stopping())? {
                 return Err(no_job(shared, job).await);
@@ -54,11 +52,11 @@ impl Watch {
         Ok(Self { shared, request, stage: Stage::Behind, pending, cursor, caught_up: false })
     }
 
-    /// The next event; `None` when the farm ends. Canceled, it has lost nothing.
-    pub(crate) async fn next(&mut self) -> Result<Option<WatchEvent>, Refusal> {
+    /// The next events; `None` when the farm ends. Canceled, it has lost nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Arc<Told>>, Refusal> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Ok(Some(event));
+            if let Some(told) = self.pending.pop_front() {
+                return Ok(Some(told));
             }
             match &mut self.stage {
                 Stage::Behind => self.subscribe().await?,
@@ -66,8 +64,8 @@ impl Watch {
                     let job = *job;
                     self.tell_outputs(job).await?;
                 }
-                Stage::Live(events) => match events.recv().await {
-                    Ok(event) => self.hear(&event),
+                Stage::Live(subscription) => match subscription.news.recv().await {
+                    Ok(news) => self.hear(&news),
                     Err(RecvError::Lagged(_)) => self.stage = Stage::Behind,
                     Err(RecvError::Closed) => return Ok(None),
                 },
@@ -75,12 +73,12 @@ impl Watch {
         }
     }
 
-    /// The next event, if it is there already.
-    pub(crate) fn next_now(&mut self) -> Option<WatchEvent> {
+    /// The next events, if they are there already.
+    pub(crate) fn next_now(&mut self) -> Option<Arc<Told>> {
         while self.pending.is_empty() {
-            let Stage::Live(events) = &mut self.stage else { return None };
-            match events.try_recv() {
-                Ok(event) => self.hear(&event),
+            let Stage::Live(subscription) = &mut self.stage else { return None };
+            match subscription.news.try_recv() {
+                Ok(news) => self.hear(&news),
                 Err(TryRecvError::Lagged(_)) => self.stage = Stage::Behind,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
             }
@@ -91,12 +89,14 @@ impl Watch {
     /// Subscribes, and looks at the present state at that very moment.
     async fn subscribe(&mut self) -> Result<(), Refusal> {
         let request = self.request;
-        let look =
-            self.shared.farm.look(move |farm| (farm.watchers.subscribe(), present(farm, request)));
-        let (events, present) = look.await.map_err(|_| stopping())?;
-        match request {
-            WatchRequest::Farm | WatchRequest::Outputs => self.go_live(events, present),
-            WatchRequest::Job { job, .. } => self.stage = Stage::Outputs(job, events, present),
+        let look = self
+            .shared
+            .farm
+            .look(move |farm| (farm.watchers.subscribe(request), present(farm, request)));
+        let (subscription, present) = look.await.map_err(|_| stopping())?;
+        match one_job(request) {
+            None => self.go_live(subscription, present),
+            Some((job, _)) => self.stage = Stage::Outputs(job, subscription, present),
         }
         Ok(())
     }
@@ -105,47 +105,69 @@ impl Watch {
     async fn tell_outputs(&mut self, job: JobId) -> Result<(), Refusal> {
         let query = OutputsQuery { job, step: None, after: self.cursor };
         let page = self.shared.archive.outputs(query).await.map_err(|error| error.refusal())?;
-        for output in page.rows {
-            self.cursor = output.cursor;
-            self.pending.push_back(WatchEvent::Output { job, output });
-        }
+        self.cursor = page.rows.last().map_or(self.cursor, |output| output.cursor);
+        let outputs = page.rows.into_iter().map(|output| WatchEvent::Output { job, output });
+        self.tell(outputs.collect());
         if page.next.is_none()
-            && let Stage::Outputs(_, events, present) =
+            && let Stage::Outputs(_, subscription, present) =
                 std::mem::replace(&mut self.stage, Stage::Behind)
         {
-            self.go_live(events, present);
+            self.go_live(subscription, present);
         }
         Ok(())
     }
 
-    fn go_live(&mut self, events: Events, present: Vec<WatchEvent>) {
-        self.stage = Stage::Live(events);
-        self.pending.extend(present);
+    fn go_live(&mut self, subscription: Subscription, mut present: Vec<WatchEvent>) {
+        self.stage = Stage::Live(subscription);
         if !self.caught_up {
             self.caught_up = true;
-            self.pending.push_back(WatchEvent::CaughtUp);
+            present.push(WatchEvent::CaughtUp);
+        }
+        self.tell(present);
+    }
+
+    fn tell(&mut self, events: Vec<WatchEvent>) {
+        if !events.is_empty() {
+            self.pending.push_back(Arc::new(events.into()));
         }
     }
 
-    fn hear(&mut self, event: &WatchEvent) {
-        let wanted = match (self.request, event) {
-            (WatchRequest::Farm, WatchEvent::Task { .. } | WatchEvent::Output { .. })
-            | (WatchRequest::Outputs, WatchEvent::Task { .. }) => false,
-            (WatchRequest::Farm | WatchRequest::Outputs, _)
-            | (WatchRequest::Job { .. }, WatchEvent::Agent(_) | WatchEvent::AgentGone(_)) => true,
-            (WatchRequest::Job { job, .. }, WatchEvent::Job(view)) => view.id == job,
-            (WatchRequest::Job { job, .. }, WatchEvent::JobGone(gone)) => *gone == job,
-            (WatchRequest::Job { job, .. }, WatchEvent::Task { job: of, .. }) => *of == job,
-            (WatchRequest::Job { job, .. }, WatchEvent::Output { job: of, output }) => {
-                *of == job && output.cursor > self.cursor
+    fn hear(&mut self, news: &News) {
+        for notice in news {
+            match &self.stage {
+                Stage::Live(subscription) if subscription.wants(notice.audience) => {}
+                _ => continue,
             }
-            (WatchRequest::Job { .. }, _) => false,
-        };
-        if wanted {
-            if let WatchEvent::Output { output, .. } = event {
-                self.cursor = output.cursor;
+            match &notice.told {
+                None => self.stage = Stage::Behind,
+                Some(told) if matches!(notice.audience, Audience::JobOutputs(_)) => {
+                    self.hear_outputs(told);
+                }
+                Some(told) => self.pending.push_back(told.clone()),
             }
-            self.pending.push_back(event.clone());
+        }
+    }
+
+    /// Of a job's outputs those that were not among the journal's.
+    fn hear_outputs(&mut self, told: &Arc<Told>) {
+        let known = |event: &WatchEvent| matches!(event, WatchEvent::Output { output, .. } if output.cursor <= self.cursor);
+        if told.events().iter().any(known) {
+            let new = told.events().iter().filter(|event| !known(event));
+            self.tell(new.cloned().collect());
+        } else {
+            self.pending.push_back(told.clone());
+        }
+        if let Some(WatchEvent::Output { output, .. }) = told.events().last() {
+            self.cursor = self.cursor.max(output.cursor);
+        }
+    }
+}
+
+fn one_job(request: WatchRequest) -> Option<(JobId, u64)> {
+    match request {
+        WatchRequest::Farm | WatchRequest::Outputs => None,
+        WatchRequest::Job { job, outputs_after } | WatchRequest::States { job, outputs_after } => {
+            Some((job, outputs_after))
         }
     }
 }
@@ -157,12 +179,14 @@ fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
             let jobs = farm.job_views().into_iter().map(WatchEvent::Job);
             agents.chain(jobs).chain([WatchEvent::Farm(farm.farm_view())]).collect()
         }
-        WatchRequest::Job { job, .. } => {
+        WatchRequest::Job { job, .. } | WatchRequest::States { job, .. } => {
+            let states = matches!(request, WatchRequest::States { .. });
+            let states = states.then(|| farm.all_states(job)).into_iter().flatten();
             let detail = farm.job_detail(job);
             let tasks = detail.iter().flat_map(|detail| &detail.tasks).cloned();
             let tasks = tasks.map(|task| WatchEvent::Task { job, task }).collect::<Vec<_>>();
             let view = detail.into_iter().map(|detail| WatchEvent::Job(detail.job));
-            agents.chain(tasks).chain(view).collect()
+            agents.chain(states).chain(tasks).chain(view).collect()
         }
     }
 }
@@ -172,6 +196,7 @@ mod tests {
     use super::*;
     use crate::farm::FarmHandle;
     use crate::journal::Place;
+    use crate::news::Notice;
     use grange_scheduler::Timing;
     use grange_store::Store;
     use grange_transport::Authority;
@@ -211,22 +236,24 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let (farm, shared) = shared(&dir).await;
         let mut watch = Watch::begin(&shared, WatchRequest::Farm).await.unwrap();
-        let present = watch.next().await.unwrap().unwrap();
+        let first = watch.next().await.unwrap().unwrap();
+        let [present, WatchEvent::CaughtUp] = first.events() else { panic!("{first:?}") };
         assert!(matches!(present, WatchEvent::Farm(_)), "{present:?}");
-        assert_eq!(watch.next().await, Ok(Some(WatchEvent::CaughtUp)));
-        assert_eq!(watch.next_now(), None);
+        assert!(watch.next_now().is_none());
 
         let flood = farm.look(|farm| {
             for jobs_open in 0..10_000 {
                 let view = grange_protocol::view::FarmView { jobs_open, ..farm.farm_view() };
-                farm.watchers.send(Arc::new(WatchEvent::Farm(view))).unwrap();
+                let told = Some(Arc::new(vec![WatchEvent::Farm(view)].into()));
+                farm.watchers.tell(vec![Notice { audience: Audience::Farm, told }]);
             }
         });
         flood.await.unwrap();
         // Of ten thousand changes it hears nothing but how things are now.
-        assert_eq!(watch.next().await, Ok(Some(present)));
-        assert_eq!(watch.next_now(), None);
+        let again = watch.next().await.unwrap().unwrap();
+        assert_eq!(again.events(), std::slice::from_ref(present));
+        assert!(watch.next_now().is_none());
         farm.stop().await;
-        assert_eq!(watch.next().await, Ok(None));
+        assert!(watch.next().await.unwrap().is_none());
     }
 }

@@ -7,6 +7,7 @@ mod jobs;
 mod numbers;
 mod scenes;
 mod sessions;
+mod states;
 mod trust;
 
 use grange_protocol::BlobHash;

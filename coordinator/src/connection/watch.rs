@@ -33,17 +33,19 @@ async fn tell(
     mut sender: Sender<Result<WatchEvent, Refusal>>,
 ) -> Result<(), StreamError> {
     loop {
-        let event = match watch.next_now() {
-            Some(event) => event,
+        let told = match watch.next_now() {
+            Some(told) => told,
             None => {
                 sender.flush().await?;
                 match watch.next().await {
-                    Ok(Some(event)) => event,
+                    Ok(Some(told)) => told,
                     Ok(None) => return Ok(()),
                     Err(refusal) => return Err(StreamError::Lost(refusal.message)),
                 }
             }
         };
-        sender.feed(&Ok(event)).await?;
+        for event in told.events() {
+            sender.feed(&Ok(event.clone())).await?;
+        }
     }
 }

@@ -8,11 +8,11 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Sse;
-use axum::response::sse::Event;
-use futures_util::stream::{self, Stream};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use grange_protocol::JobId;
 use grange_protocol::client::WatchRequest;
 use grange_protocol::view::WatchEvent;
@@ -28,8 +28,9 @@ use crate::watching::Watch;
 
 /// After so long without an event a comment is sent, and the token looked at again.
 const QUIET: Duration = Duration::from_secs(15);
-/// When a client whose connection broke may come back.
-const COME_BACK_AFTER: Duration = Duration::from_secs(2);
+/// The first words: a client whose connection broke may come back after so many milliseconds.
+const GREETING: &[u8] = b"retry: 2000\n\n";
+const NOTHING_NEW: &[u8] = b": nothing new\n\n";
 
 /// A watcher over HTTP.
 struct Telling {
@@ -61,7 +62,7 @@ pub(super) async fn farm(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Asked(besides): Asked<Besides>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let outputs = besides.outputs.unwrap_or(false);
     tell(api, caller, if outputs { WatchRequest::Outputs } else { WatchRequest::Farm }).await
 }
@@ -73,6 +74,9 @@ pub(super) async fn farm(
 pub(super) struct Since {
     /// Only outputs after this cursor; all unless told. `Last-Event-ID` goes before it.
     outputs_after: Option<u64>,
+    /// States of tasks as letters, first those of all: one event for many tasks. Of running and
+    /// failed tasks only some are told as they are.
+    states: Option<bool>,
 }
 
 impl Since {
@@ -102,50 +106,59 @@ pub(super) async fn job(
     At(id): At<u32>,
     Asked(since): Asked<Since>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let outputs_after = since.after(&headers)?;
-    tell(api, caller, WatchRequest::Job { job: JobId(id), outputs_after }).await
+) -> Result<Response, Problem> {
+    let (job, outputs_after) = (JobId(id), since.after(&headers)?);
+    let request = match since.states {
+        Some(true) => WatchRequest::States { job, outputs_after },
+        _ => WatchRequest::Job { job, outputs_after },
+    };
+    tell(api, caller, request).await
 }
 
-async fn tell(
-    api: Api,
-    caller: Caller,
-    request: WatchRequest,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+async fn tell(api: Api, caller: Caller, request: WatchRequest) -> Result<Response, Problem> {
     let Ok(place) = api.watchers.clone().try_acquire_owned() else {
         return Err(Problem::busy("the coordinator has too many watchers: try again in a moment"));
     };
     let watch = Watch::begin(&api.shared, request).await?;
     let telling = Telling { api, caller, watch, greeted: false, _place: place };
-    let events = stream::unfold(telling, async |mut telling| {
-        let event = telling.next().await?;
-        Some((Ok(event), telling))
+    let texts = stream::unfold(telling, async |mut telling| {
+        let text = telling.next().await?;
+        Some((Ok::<_, Infallible>(text), telling))
     });
-    Ok(Sse::new(Box::pin(events)))
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(texts)).into_response())
 }
 
 impl Telling {
     /// `None` ends the stream: the farm is stopping, or the token is not good any more.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Bytes> {
         if !self.greeted {
             self.greeted = true;
-            return Some(Event::default().retry(COME_BACK_AFTER));
+            return Some(Bytes::from_static(GREETING));
         }
         match tokio::time::timeout(QUIET, self.watch.next()).await {
-            Ok(Ok(Some(event))) => sse(&event),
+            Ok(Ok(Some(told))) => Some(told.text(text)),
             Ok(_) => None,
             Err(_) => {
                 let welcome = self.caller.is_welcome(&self.api).await;
-                welcome.then(|| Event::default().comment("nothing new"))
+                welcome.then(|| Bytes::from_static(NOTHING_NEW))
             }
         }
     }
 }
 
-fn sse(event: &WatchEvent) -> Option<Event> {
-    let sse = match event {
-        WatchEvent::Output { output, .. } => Event::default().id(output.cursor.to_string()),
-        _ => Event::default(),
-    };
-    sse.json_data(event).ok()
+/// Events as the HTML standard has them (section 9.2.6). JSON in one line has no line's end in it.
+fn text(events: &[WatchEvent]) -> Bytes {
+    let mut text = Vec::new();
+    for event in events {
+        let Ok(json) = serde_json::to_vec(event) else { continue };
+        if let WatchEvent::Output { output, .. } = event {
+            text.extend_from_slice(format!("id: {}\n", output.cursor).as_bytes());
+        }
+        text.extend_from_slice(b"data: ");
+        text.extend_from_slice(&json);
+        text.extend_from_slice(b"\n\n");
+    }
+    text.into()
 }

@@ -64,7 +64,7 @@ impl Grid {
             states: (0..job.step(step).map_or(0, |step| step.tasks.len()))
                 .filter_map(|task| {
                     let task = TaskRef { job: id, step, task: TaskIndex(task) };
-                    farm.core.task_state(task).map(letter)
+                    farm.core.task_state(task).map(TaskState::letter)
                 })
                 .collect(),
             frames: frames(farm, id, step),
@@ -99,16 +99,5 @@ fn frames(farm: &Farm, id: JobId, step: StepIndex) -> Option<FrameSet> {
     match render.shots.as_slice() {
         [shot] if render.chunk == 1 => Some(shot.frames.clone()),
         _ => None,
-    }
-}
-
-fn letter(state: TaskState) -> char {
-    match state {
-        TaskState::Waiting => 'w',
-        TaskState::Ready => 'a',
-        TaskState::Running => 'r',
-        TaskState::Completed => 'c',
-        TaskState::Failed => 'f',
-        TaskState::Canceled => 'x',
     }
 }

@@ -204,6 +204,9 @@ pub enum WatchRequest {
     Job { job: JobId, outputs_after: u64 },
     /// As `Farm`, with the outputs of all jobs from now on. One that lags misses some.
     Outputs,
+    /// As `Job`, for a job of very many tasks: first the states of all, then those that change, as
+    /// letters. Of running and failed tasks a few hundred at a time are told as they are.
+    States { job: JobId, outputs_after: u64 },
 }
 
 /// The first frame on a join connection.

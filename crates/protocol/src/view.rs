@@ -272,6 +272,28 @@ pub enum WatchEvent {
     JobGone(JobId),
     /// The agent was removed.
     AgentGone(AgentId),
+    /// States of tasks of a step that follow one another, a letter each: see
+    /// [`TaskState::letter`].
+    States {
+        job: JobId,
+        step: StepIndex,
+        first: TaskIndex,
+        states: String,
+    },
+}
+
+impl TaskState {
+    /// For lists of very many: `w`aiting, re`a`dy, `r`unning, `c`ompleted, `f`ailed, canceled (`x`).
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Waiting => 'w',
+            Self::Ready => 'a',
+            Self::Running => 'r',
+            Self::Completed => 'c',
+            Self::Failed => 'f',
+            Self::Canceled => 'x',
+        }
+    }
 }
 
 impl JobState {

@@ -411,6 +411,8 @@ fn what_clients_ask() {
     golden.pin("watch the farm", Open::Watch(WatchRequest::Farm));
     golden.pin("watch the outputs", Open::Watch(WatchRequest::Outputs));
     golden.pin("watch a job", Open::Watch(WatchRequest::Job { job: JobId(7), outputs_after: 3 }));
+    let states = WatchRequest::States { job: JobId(7), outputs_after: 3 };
+    golden.pin("watch a job's states", Open::Watch(states));
     let enrol = EnrolRequest { token: [7; 16], name: text("host"), csr: vec![1, 2] };
     golden.pin("enrol", enrol);
     let enrolled =
@@ -568,6 +570,9 @@ fn what_clients_are_told() {
     golden.pin("watch: job gone", Ok::<_, Refusal>(WatchEvent::JobGone(JobId(7))));
     let gone = AgentId(Uuid::from_u128(5));
     golden.pin("watch: agent gone", Ok::<_, Refusal>(WatchEvent::AgentGone(gone)));
+    let (step, first, states) = (StepIndex(1), TaskIndex(3), "ccr".into());
+    let states = WatchEvent::States { job: JobId(7), step, first, states };
+    golden.pin("watch: states", Ok::<_, Refusal>(states));
     golden.pin("watch: refused", Err::<WatchEvent, _>(refusal()));
     insta::assert_snapshot!(golden.0);
 }

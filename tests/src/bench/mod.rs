@@ -4,6 +4,7 @@
 
 mod addon;
 mod bare;
+mod dashboards;
 mod dispatch;
 mod guesses;
 mod optimum;
@@ -33,6 +34,7 @@ type Benchmark = fn() -> anyhow::Result<Figures>;
 
 const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("dispatch", dispatch::run),
+    ("dashboards", dashboards::run),
     ("warm", warm::run),
     ("return-path", return_path::run),
     ("scale", scale::run),

@@ -203,6 +203,7 @@ export type WatchEvent =
     | { agent: AgentView }
     | { jobgone: number }
     | { agentgone: string }
+    | { states: { job: number; step: number; first: number; states: string } }
     | 'caughtup';
 
 /** What went wrong, in the coordinator's own sentence. */

@@ -64,12 +64,12 @@ export class TaskGrid {
         }
     }
 
-    /** From the API's letters. */
-    setAll(letters: string) {
+    /** From the API's letters, for tasks that follow one another. */
+    setRun(first: number, letters: string) {
         const known: Record<string, State> = LETTERS;
-        for (let index = 0; index < letters.length; index += 1) {
-            const state = known[letters.charAt(index)] ?? 0;
-            if (this.states[index] !== state) this.set(index, state);
+        for (let at = 0; at < letters.length; at += 1) {
+            const state = known[letters.charAt(at)] ?? 0;
+            if (this.states[first + at] !== state) this.set(first + at, state);
         }
     }
 

@@ -11,11 +11,9 @@ import {
     type WatchEvent,
 } from './api';
 import { batched, follow, type Link } from './stream';
-import { LETTERS, TaskGrid, type State } from './grid';
+import { TaskGrid, type State } from './grid';
 
 const APPLY_EVERY_MS = 100;
-/** How long counts may differ from what is shown before all is asked for anew. */
-const DIFFERS_MS = 2_500;
 const DETAIL_EVERY_MS = 3_000;
 
 const STATES: Record<TaskState, State> = {
@@ -43,9 +41,7 @@ export class JobWatch {
     missing = $state('');
 
     #pending: WatchEvent[] = [];
-    #live = false;
     #asking = false;
-    #differsSince = 0;
     #detailAt = 0;
     #endedAt: number | null = null;
     #seen = new Set<number>();
@@ -58,9 +54,9 @@ export class JobWatch {
         signedOut: () => void,
     ) {
         void this.#ask();
-        this.#stop = follow(`/api/v1/jobs/${id}/events`, {
+        this.#stop = follow(`/api/v1/jobs/${id}/events?states=true`, {
             begin: () => {
-                this.#live = false;
+                if (this.grids.length === 0) void this.#ask();
             },
             events: (events) => {
                 for (const event of events) this.#pending.push(event);
@@ -88,7 +84,7 @@ export class JobWatch {
         return this.#byTask.get(`${step}/${task}`) ?? [];
     }
 
-    /** All states at once, and the steps. */
+    /** What no event tells: how large the steps are, and what it all cost. */
     async #ask() {
         if (this.#asking) return;
         this.#asking = true;
@@ -100,13 +96,14 @@ export class JobWatch {
             this.job = detail.job;
             this.steps = detail.steps;
             this.cost = grid.cost;
-            const grids = grid.steps.map(
-                (step, index) => this.grids[index] ?? new TaskGrid(step.states.length, step.frames),
-            );
-            grid.steps.forEach((step, index) => grids[index]?.setAll(step.states));
-            if (grids.length !== this.grids.length) this.grids = grids;
-            this.tasks = new Map(detail.tasks.map((task) => [`${task.step}/${task.task}`, task]));
-            for (const task of detail.tasks) this.#mark(task);
+            if (this.grids.length === 0) {
+                this.grids = grid.steps.map(({ states, frames }) => {
+                    const cells = new TaskGrid(states.length, frames);
+                    cells.setRun(0, states);
+                    return cells;
+                });
+                this.#apply.soon();
+            }
             this.missing = '';
         } catch (error) {
             this.missing = error instanceof Error ? error.message : String(error);
@@ -132,15 +129,19 @@ export class JobWatch {
     }
 
     #applyNow() {
+        // States have no place yet.
+        if (this.grids.length === 0) return;
         const events = this.#pending;
         this.#pending = [];
         let tasks: Map<string, TaskView> | undefined;
         const outputs: OutputView[] = [];
         for (const event of events) {
-            if (event === 'caughtup') {
-                this.#live = true;
-                // What happened before the stream began may have been missed.
-                void this.#ask();
+            if (event === 'caughtup') continue;
+            if ('states' in event) {
+                const { step, first, states } = event.states;
+                this.grids[step]?.setRun(first, states);
+                tasks ??= new Map(this.tasks);
+                forget(tasks, step, first, states);
             } else if ('task' in event) {
                 const { task } = event.task;
                 tasks ??= new Map(this.tasks);
@@ -160,7 +161,7 @@ export class JobWatch {
         }
         if (tasks) this.tasks = tasks;
         if (outputs.length > 0) this.#keep(outputs);
-        if (this.#live) this.#check();
+        this.#look();
     }
 
     #keep(outputs: OutputView[]) {
@@ -179,31 +180,23 @@ export class JobWatch {
         this.outputCount += outputs.length;
     }
 
-    /** A stream that lags leaves out what happened in between. */
-    #check() {
-        if (!this.job || this.grids.length === 0) return;
-        const { tasks } = this.job.progress;
-        const count = (state: State) =>
-            this.grids.reduce((sum, grid) => sum + (grid.counts[state] ?? 0), 0);
-        const same =
-            count(LETTERS.c) === tasks.completed &&
-            count(LETTERS.f) === tasks.failed &&
-            count(LETTERS.r) === tasks.running &&
-            count(LETTERS.x) === tasks.canceled;
-        const now = performance.now();
-        if (same) this.#differsSince = 0;
-        else if (this.#differsSince === 0) this.#differsSince = now;
-        const stale = this.#differsSince > 0 && now - this.#differsSince > DIFFERS_MS;
-        const ended = this.job.ended_at !== null && this.job.ended_at !== this.#endedAt;
-        if (stale || ended) {
-            this.#differsSince = 0;
-            this.#endedAt = this.job.ended_at;
+    /** Asks for what no event tells, now and then and at the end. */
+    #look() {
+        const endedAt = this.job?.ended_at ?? null;
+        if (endedAt !== null && endedAt !== this.#endedAt && !this.#asking) {
+            this.#endedAt = endedAt;
             void this.#ask();
-        } else if (now - this.#detailAt > DETAIL_EVERY_MS) {
+        } else if (performance.now() - this.#detailAt > DETAIL_EVERY_MS) {
             void this.#askSteps();
-        } else if (!same) {
-            setTimeout(() => this.#apply.soon(), DIFFERS_MS);
         }
+    }
+}
+
+/** Tasks that a run of states says to have ended without a failure are not shown one by one. */
+function forget(tasks: Map<string, TaskView>, step: number, first: number, states: string) {
+    for (const [key, { step: of, task, failures }] of tasks) {
+        const letter = of === step ? states.charAt(task - first) : '';
+        if (letter !== '' && letter !== 'r' && failures.length === 0) tasks.delete(key);
     }
 }
 
