@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use grange_daemon::settings;
+use grange_daemon::{logging, settings};
 use grange_protocol::agent::DeviceKind;
 use grange_protocol::job::Engine;
 use grange_protocol::shot::Label;
@@ -66,6 +66,9 @@ pub struct Settings {
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "GRANGE_LOG_FORMAT", value_name = "text|json")]
+    pub log_format: Option<logging::Format>,
 }
 
 /// Whether sessions may bring Python of their own.
@@ -133,6 +136,7 @@ pub struct Config {
     pub cache_bytes: u64,
     pub drain_s: u64,
     pub log: String,
+    pub log_format: logging::Format,
 }
 
 impl Settings {
@@ -157,6 +161,7 @@ impl Settings {
             cache_bytes: merged.cache_gib.unwrap_or(50).saturating_mul(1 << 30),
             drain_s: merged.drain_s.unwrap_or(900),
             log: merged.log.unwrap_or_else(|| "info".into()),
+            log_format: merged.log_format.unwrap_or_default(),
         })
     }
 }

@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs until it is told to stop: once to finish what has begun, twice to stop at once.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = args.settings.resolve(args.config.as_deref())?;
-    logging::init(&config.log);
+    logging::init(&config.log, config.log_format);
     let mut signals = StopSignals::catch()?;
     let identity = identity(&config, args.join.as_deref()).await?;
     let (farm, drain_s) = (identity.farm.name.clone(), config.drain_s);

@@ -109,7 +109,7 @@ impl Link {
         let (sender, mut receiver) =
             exchange::listen::<Welcome>(connection, &Open::Control(hello)).await?;
         let welcome = receiver.expect().await?;
-        tracing::info!("connected to farm {}", welcome.farm);
+        tracing::info!(farm = %welcome.farm, "connected to farm {}", welcome.farm);
         self.connection.send_replace(Some(connection.clone()));
         if self.to_loop.send(FromLink::Welcomed(welcome)).await.is_err() {
             return Ok(());

@@ -223,7 +223,7 @@ impl Shell {
                 }
             }
             Command::Tell(message) => self.tell(message),
-            Command::Note { device, text } => tracing::info!("device {device}: {text}"),
+            Command::Note { device, text } => tracing::info!(%device, "device {device}: {text}"),
         }
     }
 

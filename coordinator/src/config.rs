@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use grange_daemon::settings;
+use grange_daemon::{logging, settings};
 use grange_protocol::shot::Label;
 use grange_scheduler::Timing;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub struct Settings {
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "GRANGE_LOG_FORMAT", value_name = "text|json")]
+    pub log_format: Option<logging::Format>,
     /// Who is told of jobs and agents. Only in the file: each has a secret.
     #[arg(skip)]
     pub webhook: Option<Vec<WebhookSettings>>,
@@ -88,6 +91,7 @@ pub struct Config {
     /// As they are written: checked by whoever tells them something.
     pub webhooks: Vec<WebhookSettings>,
     pub log: String,
+    pub log_format: logging::Format,
 }
 
 /// How long what stays.
@@ -159,6 +163,7 @@ impl Settings {
             },
             webhooks: merged.webhook.unwrap_or_default(),
             log: merged.log.unwrap_or_else(|| "info".into()),
+            log_format: merged.log_format.unwrap_or_default(),
         })
     }
 }

@@ -83,7 +83,7 @@ impl Errand {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    logging::init(&config.log);
+    logging::init(&config.log, config.log_format);
     raise_file_limit();
     let mut signals = StopSignals::catch()?;
     let farm = config.farm.clone();

@@ -269,6 +269,7 @@ mod tests {
             keep: Keep::ALL,
             webhooks: Vec::new(),
             log: String::new(),
+            log_format: grange_daemon::logging::Format::Text,
         };
         let server = Server::bind(config).await.unwrap();
         let admin = Identity::load(server.admin_identity()).unwrap();

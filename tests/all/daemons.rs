@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::farm::{FakeJob, Farm};
@@ -125,6 +126,28 @@ fn a_second_coordinator_on_the_same_state_is_refused() {
     let mut command = Command::new(program("grange-coordinator"));
     command.args(["--listen", "127.0.0.1:0", "--state-dir"]).arg(farm.home().join("coordinator"));
     Told::by(&mut command).fails(1, "another coordinator is using");
+}
+
+#[test]
+fn a_log_for_programs_is_an_object_a_line_that_says_what_it_is_about() {
+    let mut farm = Farm::without_a_coordinator();
+    farm.set_environment(&[("GRANGE_LOG_FORMAT", "json")]);
+    farm.start_coordinator();
+    farm.add_fakes(&["host"], 1);
+    farm.stop_coordinator();
+    for (daemon, field, value, message) in [
+        ("coordinator", "agent", "host", "agent host is here"),
+        ("host", "farm", "test", "connected to farm test"),
+    ] {
+        let said = farm.said(daemon);
+        let lines: Vec<Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
+        let about = lines.iter().find(|line| line["message"] == message).expect(message);
+        assert_eq!((&about[field], &about["level"]), (&json!(value), &json!("INFO")), "{about}");
+        assert!(about["timestamp"].is_string(), "{about}");
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) async fn serve(
         decisions: VecDeque::new(),
         last_seen: grange_protocol::Millis::default(),
     };
-    tracing::info!("agent {} is here", hello.name);
+    tracing::info!(agent = %hello.name, "agent {} is here", hello.name);
     let name = hello.name.clone();
     let joined = Input::AgentJoined { agent, link, hello: Box::new(hello) };
     if shared.farm.send(joined).await.is_err() {
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         result = write(send, messages) => result,
         result = read(shared, agent, id, recv) => result,
     };
-    tracing::info!("agent {name} has gone");
+    tracing::info!(agent = %name, "agent {name} has gone");
     let _ = shared.farm.send(Input::AgentGone { agent, link: id }).await;
     result
 }

@@ -45,7 +45,7 @@ async fn decide(shared: &Shared, request: &EnrolRequest) -> EnrolReply {
         Ok(Answer::Refused(refusal)) => return EnrolReply::Refused(refusal),
         _ => return EnrolReply::Refused(stopping()),
     };
-    tracing::info!("{name} has joined as {role}");
+    tracing::info!(peer = %name, %role, "{name} has joined as {role}");
     match shared.authority.sign(&request.csr, &Peer { id: identity, role, name }) {
         Ok(certificate) => EnrolReply::Enrolled {
             role,

@@ -282,6 +282,7 @@ impl Receiver {
         if self.queue.push(event, 0) {
             if self.dropped_now == 0 {
                 tracing::error!(
+                    webhook = %self.webhook.name,
                     "the webhook {} has {} events to take, and the oldest are dropped from now on",
                     self.webhook.name,
                     queue::WAITING_MAX
@@ -301,11 +302,12 @@ impl Receiver {
                 tracing::debug!("the webhook {name} took {what}");
                 if self.queue.delivered(&event.id) {
                     let waiting = self.queue.waiting().len();
-                    tracing::info!("the webhook {name} takes events again, {waiting} wait for it");
+                    tracing::info!(webhook = %name, "the webhook {name} takes events again, {waiting} wait for it");
                 }
                 let dropped = std::mem::take(&mut self.dropped_now);
                 if dropped > 0 {
                     tracing::error!(
+                        webhook = %name,
                         "the webhook {name} has missed {dropped} events, the oldest ones"
                     );
                 }
@@ -314,6 +316,7 @@ impl Receiver {
                 self.counts.failed += 1;
                 self.queue.is_gone();
                 tracing::warn!(
+                    webhook = %name,
                     "the webhook {name} answered 410 Gone and is told nothing more: take it out of the \
                      configuration, or start the coordinator anew when it is back"
                 );
@@ -325,13 +328,14 @@ impl Receiver {
                     Then::Again { at } => {
                         let seconds = at.0.saturating_sub(now.0).div_ceil(1_000);
                         tracing::warn!(
+                            webhook = %name,
                             "the webhook {name} {why}: {what} is tried again in {seconds} s or, once \
                              others are taken, before that"
                         );
                     }
                     Then::GivenUp => {
                         self.counts.given_up += 1;
-                        tracing::error!("the webhook {name} {why}: {what} is given up");
+                        tracing::error!(webhook = %name, "the webhook {name} {why}: {what} is given up");
                     }
                     Then::Dropped => {}
                 }

@@ -8,6 +8,7 @@ use grange_agent::Agent;
 use grange_agent::config::{Config as AgentConfig, Extensions, FRAMES_PER_INSTANCE};
 use grange_client::Farm;
 use grange_coordinator::{Config as CoordinatorConfig, HttpListen, Keep, Server};
+use grange_daemon::logging;
 use grange_protocol::client::Role;
 use grange_protocol::job::Engine;
 use grange_protocol::join::JoinString;
@@ -51,6 +52,7 @@ impl LocalFarm {
             keep: Keep::ALL,
             webhooks: Vec::new(),
             log: String::new(),
+            log_format: logging::Format::Text,
         })
         .await?;
         let admin = Identity::load(server.admin_identity())?;
@@ -77,6 +79,7 @@ impl LocalFarm {
             cache_bytes: u64::MAX,
             drain_s: 0,
             log: String::new(),
+            log_format: logging::Format::Text,
         };
         let agent = Agent::start(config, &identity).await?;
         Ok(Self { server, agent, farm, _home: home })

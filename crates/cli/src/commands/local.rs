@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use grange_agent::config::{ALL_ENGINES, memory_mib};
 use grange_coordinator::HttpListen;
+use grange_daemon::logging;
 use grange_daemon::signals::StopSignals;
 use grange_protocol::client::Role;
 use tokio::sync::oneshot;
@@ -20,7 +21,7 @@ use crate::print;
 const TOKEN_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) async fn run(session: &Session, args: Local) -> anyhow::Result<Ending> {
-    grange_daemon::logging::init(&args.log);
+    logging::init(&args.log, logging::Format::Text);
     let told_to_stop = told_to_stop(args.until_stdin_closes)?;
     tokio::pin!(told_to_stop);
     let plan = Plan {

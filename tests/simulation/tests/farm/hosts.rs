@@ -60,6 +60,7 @@ pub(crate) async fn coordinator(ground: Ground) -> anyhow::Result<()> {
         keep: Keep::ALL,
         webhooks: Vec::new(),
         log: "info".into(),
+        log_format: grange_daemon::logging::Format::Text,
     };
     let mut tries = 0;
     let server = loop {
@@ -101,6 +102,7 @@ pub(crate) async fn agent(ground: Ground, ahead: u8, player: Player) -> anyhow::
         cache_bytes: u64::MAX,
         drain_s: 900,
         log: "info".into(),
+        log_format: grange_daemon::logging::Format::Text,
     };
     Agent::start_in(surroundings, config, &identity).await?.ended().await
 }
