@@ -135,6 +135,9 @@ impl Watch {
             | (WatchRequest::Job { .. }, WatchEvent::Agent(_) | WatchEvent::AgentGone(_)) => true,
             (WatchRequest::Job { job, .. }, WatchEvent::Job(view)) => view.id == job,
             (WatchRequest::Job { job, .. }, WatchEvent::JobGone(gone)) => *gone == job,
+            (WatchRequest::Job { job, .. }, WatchEvent::Happened(happened)) => {
+                happened.job == Some(job)
+            }
             (WatchRequest::Job { job, .. }, WatchEvent::Task { job: of, .. }) => *of == job,
             (WatchRequest::Job { job, .. }, WatchEvent::Output { job: of, output }) => {
                 *of == job && output.cursor > self.cursor
@@ -183,7 +186,11 @@ mod tests {
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
         let storage = crate::storage::Storage::watch(dir.path());
-        let beside = crate::farm::Beside { storage: storage.clone(), webhooks: None };
+        let beside = crate::farm::Beside {
+            remembered: crate::journal::Remembered::default(),
+            storage: storage.clone(),
+            webhooks: None,
+        };
         let farm = Farm::start(name.clone(), state, journal, Timing::default(), beside);
         let shared = Shared {
             farm: farm.clone(),

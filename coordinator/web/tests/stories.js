@@ -282,7 +282,10 @@ export async function viewing(stage) {
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.locator('a[href="#/jobs/1"]').waitFor();
     assert.equal(await page.getByRole('checkbox').count(), 0);
-    const allowed = ['Sign out', 'All', 'Open', 'Completed', 'Failed', 'Canceled', 'Colours'];
+    const allowed = ['Sign out', 'All', 'Open', 'Completed', 'Failed', 'Canceled', 'Colours'].concat(
+        // Of the history.
+        ['Jobs', 'Agents', 'Farm', 'Older'],
+    );
     const buttons = async () => {
         const names = await page.getByRole('button').allTextContents();
         const strange = names.filter(

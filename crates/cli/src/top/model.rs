@@ -175,7 +175,9 @@ impl Model {
             News::Event(WatchEvent::AgentGone(agent)) => {
                 self.latest().agents.remove(&agent);
             }
-            News::Event(WatchEvent::Task { .. } | WatchEvent::Output { .. }) => {}
+            News::Event(
+                WatchEvent::Task { .. } | WatchEvent::Output { .. } | WatchEvent::Happened(_),
+            ) => {}
             News::Away(since, why) => {
                 self.beginning = None;
                 // Since it was heard last, however often it was called in vain.
