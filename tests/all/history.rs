@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdout, Stdio};
 use grange_protocol::job::Policy;
 use serde_json::Value;
 
+use crate::support::eventually;
 use crate::support::farm::{FakeJob, Farm};
 use crate::support::http::Http;
-use crate::support::{eventually, signal};
 
 /// The latest last, as `grange history --json` tells them.
 #[track_caller]
@@ -78,7 +78,8 @@ fn outlives_kills(mut farm: Farm) {
     assert!(text.starts_with("has failed: "), "{text}");
     // Who comes back within its grace was never away.
     assert_eq!(kinds(&farm, &["--agents"]), ["agent.joined", "agent.online"]);
-    let started = |kinds: Vec<String>| kinds.iter().filter(|kind| *kind == "coordinator.started").count();
+    let started =
+        |kinds: Vec<String>| kinds.iter().filter(|kind| *kind == "coordinator.started").count();
     assert_eq!(started(kinds(&farm, &["--farm"])), 5);
     let all = history(&farm, &[]);
     is_whole(&all);
@@ -97,16 +98,165 @@ fn outlives_kills(mut farm: Farm) {
 
 #[test]
 fn it_says_who_did_what_and_is_asked_for_by_job_agent_and_page() {
-    let mut farm = Farm::of_fakes(&["here", "there"], 1);
+    let farm = Farm::of_fakes(&["here", "there"], 1);
     let viewer = Http::of(&farm, "viewer");
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 60000", 3));
-    farm.wait_for_state(job, "active");
+    let detail = farm.wait_for_state(job, "active");
+    let me = detail["job"]["submitter"].as_str().unwrap();
     let number = job.to_string();
     for action in ["pause", "resume", "cancel"] {
         farm.grange(&[action, &number]).well();
     }
     eventually("it can be deleted", || (farm.grange(&["delete", &number]).code == 0).then_some(()));
-    farm.grange(&["agent", "drain", "there"]).well();
-    farm.grange(&["agent", "resume", "there"]).well();
-    farm.grange(&["token", "revoke", "viewer"]).fails(2, "");
+    for action in ["drain", "resume"] {
+        farm.grange(&["agent", action, "there"]).well();
+    }
+    let there = farm.grange(&["history", "--agent", "there", "--json"]).json_lines();
+    let id = there[0]["agent"].as_str().unwrap().to_owned();
+    farm.grange(&["agent", "remove", "there"]).well();
+    farm.grange(&["token", "create", "--api", "--role", "submitter", "--name", "night"]).well();
+    farm.grange(&["token", "revoke", "night"]).well();
+
+    let sentences = |args: &[&str]| -> Vec<String> {
+        let text = farm.grange(&[&["history", "--limit", "5000"], args].concat()).well();
+        // After the date and the time of day.
+        text.lines().map(|line| line[21..].to_owned()).collect()
+    };
+    let of_job = |what: &str| format!("job {job} (fake.blend) {what}");
+    assert_eq!(
+        sentences(&["--job", &number]),
+        [
+            of_job(&format!("was submitted by {me}")),
+            of_job("has begun"),
+            of_job(&format!("was paused by {me}")),
+            of_job(&format!("was resumed by {me}")),
+            of_job(&format!("was canceled by {me}")),
+            of_job(&format!("was deleted by {me}")),
+        ]
+    );
+    // Of one that is gone by its id.
+    assert_eq!(
+        sentences(&["--agent", &id]),
+        [
+            "agent there joined the farm".to_owned(),
+            "agent there is online".into(),
+            format!("agent there was drained by {me}"),
+            format!("agent there was resumed by {me}"),
+            format!("agent there was removed from the farm by {me}"),
+        ]
+    );
+    farm.grange(&["history", "--agent", "there"]).fails(1, "there is no agent there");
+    let of_farm = sentences(&["--farm"]);
+    for expected in [
+        format!("the coordinator started, Grange {}", env!("CARGO_PKG_VERSION")),
+        format!("{me} joined the farm as admin"),
+        format!("{me} made a join string for the role agent"),
+        format!("{me} made the token night with the role submitter"),
+        format!("{me} revoked the token night"),
+    ] {
+        assert!(of_farm.contains(&expected), "no `{expected}`: {of_farm:?}");
+    }
+
+    // Who only looks sees the same, the latest first, page by page.
+    let all = history(&farm, &[]);
+    is_whole(&all);
+    let (mut told, mut next) = (Vec::new(), Some(String::new()));
+    while let Some(cursor) = next {
+        let page = viewer.get(&format!("/api/v1/history?limit=4{cursor}")).json(200);
+        told.extend(page["items"].as_array().unwrap().iter().cloned());
+        next = page["next"].as_str().map(|next| format!("&cursor={next}"));
+    }
+    told.reverse();
+    assert_eq!(told, all);
+    let ask = |query: &str| viewer.get(&format!("/api/v1/history?{query}"));
+    let agents = ask("about=agents").json(200);
+    assert_eq!(agents["items"].as_array().unwrap().len(), kinds(&farm, &["--agents"]).len());
+    let none = ask(&format!("job={job}&agent={id}")).json(200);
+    assert_eq!(none["items"].as_array().unwrap().len(), 0);
+    for query in ["about=nobody", "limit=0", "cursor=x", "agent=there", "jobs=1"] {
+        assert_eq!(ask(query).status, 400, "{query}");
+    }
+}
+
+/// Somebody who follows it over the death of a coordinator, and hears all of it.
+struct Follower(Child, BufReader<ChildStdout>);
+
+impl Follower {
+    fn of(farm: &Farm, args: &[&str]) -> Self {
+        let mut command = farm.command(&["history", "--follow", "--json"]);
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self(child, lines)
+    }
+
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.1.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).expect("a line of JSON")
+    }
+
+    /// All up to one of this kind.
+    fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut told = Vec::new();
+        while told.last().is_none_or(|event: &Value| event["kind"] != kind) {
+            told.push(self.next());
+        }
+        told
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn who_follows_it_hears_all_of_it_once_also_over_the_death_of_the_coordinator() {
+    let mut farm = Farm::new();
+    let mut all = Follower::of(&farm, &[]);
+    let mut of_jobs = Follower::of(&farm, &["--jobs"]);
+    all.until("member.joined");
+    farm.add_fakes(&["host"], 1);
+    let first = farm.submit_fake(&FakeJob::new("frame_ms = 1", 2));
+    let mut told = all.until("job.completed");
+    let heard = of_jobs.until("job.completed");
+    assert!(heard.iter().all(|event| event["job"] == first), "{heard:?}");
+    farm.kill_coordinator();
+    farm.start_coordinator();
+    let second = farm.submit_fake(&FakeJob::new("frame_ms = 1", 2));
+    told.extend(all.until("job.completed"));
+    let first_cursor = told[0]["cursor"].as_u64().unwrap();
+    for (expected, event) in (first_cursor..).zip(&told) {
+        assert_eq!(event["cursor"], expected, "{told:?}");
+    }
+    let heard = of_jobs.until("job.completed");
+    let kinds: Vec<&str> = heard.iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["job.submitted", "job.started", "job.completed"]);
+    assert!(heard.iter().all(|event| event["job"] == second), "{heard:?}");
+}
+
+/// A watcher of a job hears what happens to that one.
+#[test]
+fn the_watcher_of_a_job_hears_its_history_and_no_other() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let one = farm.submit_fake(&FakeJob::new("frame_ms = 60000", 2));
+    let other = farm.submit_fake(&FakeJob::new("frame_ms = 60000", 2));
+    eventually("it has begun", || {
+        kinds(&farm, &["--job", &one.to_string()]).contains(&"job.started".into()).then_some(())
+    });
+    let http = Http::of(&farm, "viewer");
+    let mut events = http.events(&format!("/api/v1/jobs/{one}/events"), None);
+    while events.next().expect("an event").data != "caughtup" {}
+    for job in [other, one] {
+        farm.grange(&["cancel", &job.to_string()]).well();
+    }
+    let happened = loop {
+        let event = events.next().expect("an event");
+        if let Some(happened) = event.data.get("happened") {
+            break happened.clone();
+        }
+    };
+    assert_eq!((&happened["job"], &happened["kind"]), (&one.into(), &"job.canceled".into()));
 }
