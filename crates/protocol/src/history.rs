@@ -6,7 +6,8 @@ use crate::ids::{AgentId, JobId};
 use crate::quantity::Millis;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+    // A name is a token and no literal, for schemas do not see literals that come from a macro.
+    ($($(#[$doc:meta])* $variant:ident = $name:tt,)*) => {
         /// What kind of thing happened. Append-only.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
