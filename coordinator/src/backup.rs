@@ -103,7 +103,7 @@ pub(crate) async fn restore(from: &Path, config: &Config) -> anyhow::Result<Repo
     let (mut journal, state) = Place::Sqlite(arriving.clone()).open().await?;
     let epoch = Fact::EpochBegan(Epoch(state.epoch.0.saturating_add(STARTS_SINCE)));
     let recorded = Recorded { at: state.at, fact: epoch };
-    journal.append(&[recorded], &[]).await?;
+    journal.append(&[recorded], &[], &[]).await?;
     journal.close().await?;
     place.take_from(&arriving).await?;
     File::open(state_dir)?.sync_all()?;

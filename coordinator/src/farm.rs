@@ -4,7 +4,7 @@
 //! notices to watchers leave only after the facts behind them are in the journal. One append takes
 //! all that happened meanwhile (group commit).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use grange_protocol::agent::{
     AgentHello, AttemptEnded, Failure, FromAgent, HostLoad, Outcome, TaskProgress, ToAgent, Welcome,
 };
 use grange_protocol::footprint::{Decision, DeviceState};
+use grange_protocol::history::HistoryView;
 use grange_protocol::limits::LOG_MAX;
 use grange_protocol::shot::Label;
 use grange_protocol::view::OutputView;
@@ -23,7 +24,8 @@ use grange_transport::close_code;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::journal::{AttemptLog, Journal, JournalError};
+use crate::history::History;
+use crate::journal::{AttemptLog, Journal, JournalError, Remembered};
 use crate::news::Watchers;
 use crate::rate::Rate;
 use crate::storage::Storage;
@@ -52,6 +54,8 @@ pub(crate) enum Input {
     /// An event whose answer somebody awaits.
     Ask {
         make: Box<dyn FnOnce(RequestId) -> Event + Send>,
+        /// Who wants it, if it is somebody whose name the history tells.
+        by: Option<Label>,
         reply: oneshot::Sender<Answer>,
     },
     /// A look at the farm, or at what the loop keeps beside it.
@@ -106,9 +110,10 @@ pub(crate) struct Farm {
     clock: Clock,
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
+    history: History,
     webhooks: Option<Arc<Webhooks>>,
-    /// How long an agent may be away.
-    pub(crate) agent_grace_ms: u64,
+    /// That are not durable yet, and that the history has heard of.
+    facts: Vec<Recorded>,
     logs: Vec<AttemptLog>,
     looks: Vec<Look>,
     /// Logs of attempts from before are to be forgotten.
@@ -125,6 +130,8 @@ pub(crate) struct Farm {
 
 /// What the loop tells besides, and asks.
 pub(crate) struct Beside {
+    /// How the history so far leaves the farm.
+    pub(crate) remembered: Remembered,
     pub(crate) storage: Storage,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
 }
@@ -147,8 +154,25 @@ impl FarmHandle {
         &self,
         make: impl FnOnce(RequestId) -> Event + Send + 'static,
     ) -> Result<Answer, Stopped> {
+        self.put(None, Box::new(make)).await
+    }
+
+    /// The same, and the history tells whose wish it was.
+    pub(crate) async fn ask_as(
+        &self,
+        by: &Label,
+        make: impl FnOnce(RequestId) -> Event + Send + 'static,
+    ) -> Result<Answer, Stopped> {
+        self.put(Some(by.clone()), Box::new(make)).await
+    }
+
+    async fn put(
+        &self,
+        by: Option<Label>,
+        make: Box<dyn FnOnce(RequestId) -> Event + Send>,
+    ) -> Result<Answer, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.send(Input::Ask { make: Box::new(make), reply }).await?;
+        self.send(Input::Ask { make, by, reply }).await?;
         answer.await.map_err(|_| Stopped)
     }
 
@@ -191,7 +215,9 @@ impl Farm {
         beside: Beside,
     ) -> FarmHandle {
         let clock = Clock::start_after(state.at.0);
-        let core = Core::start(state, Millis(clock.now_ms()), timing);
+        let now = Millis(clock.now_ms());
+        let core = Core::start(state, now, timing);
+        let history = History::go_on(beside.remembered, &core, now, timing.agent_grace_ms);
         let (inputs, receiver) = mpsc::channel(INPUTS);
         let heart = Arc::new(AtomicU64::new(0));
         let farm = Self {
@@ -205,8 +231,9 @@ impl Farm {
             clock,
             journal,
             storage: beside.storage,
+            history,
             webhooks: beside.webhooks,
-            agent_grace_ms: timing.agent_grace_ms,
+            facts: Vec::new(),
             logs: Vec::new(),
             looks: Vec::new(),
             old_logs: None,
@@ -237,6 +264,7 @@ impl Farm {
                 _ = publish.tick() => {
                     self.heart.fetch_add(1, Ordering::Relaxed);
                     self.publish();
+                    self.commit().await;
                     continue;
                 }
             }
@@ -259,6 +287,8 @@ impl Farm {
                 tracing::warn!("old logs stay for now: {error}");
             }
         }
+        // What the last turn has begun.
+        self.commit().await;
         self.snapshot().await;
         if let Some(reply) = stop {
             let _ = reply.send(());
@@ -278,11 +308,17 @@ impl Farm {
     fn take(&mut self, input: Input) -> Option<oneshot::Sender<()>> {
         let now = self.now();
         match input {
-            Input::Ask { make, reply } => {
+            Input::Ask { make, by, reply } => {
                 self.last_request += 1;
                 let request = RequestId(self.last_request);
                 self.asking.insert(request, reply);
+                if by.is_some() {
+                    self.gather(None);
+                }
                 self.core.handle(now, make(request));
+                if by.is_some() {
+                    self.gather(by.as_ref());
+                }
             }
             Input::Look(look) => self.looks.push(look),
             Input::AgentJoined { agent, mut link, hello } => {
@@ -376,16 +412,31 @@ impl Farm {
         }
     }
 
+    /// Takes what the core has decided, and says who wanted it.
+    fn gather(&mut self, by: Option<&Label>) {
+        let facts = self.core.take_facts();
+        self.history.hear_facts(&self.core, &facts, by);
+        self.facts.extend(facts);
+    }
+
     /// Makes what happened durable. While the disk is full, nothing else happens.
     async fn commit(&mut self) {
-        let facts = self.core.take_facts();
+        self.gather(None);
+        let facts = std::mem::take(&mut self.facts);
         let logs = std::mem::take(&mut self.logs);
-        if facts.is_empty() && logs.is_empty() {
+        let is_waited_for = !facts.is_empty() || !logs.is_empty();
+        if !is_waited_for && !self.history.is_due(self.now()) {
             return;
         }
+        let happened = self.history.take();
         let first = loop {
-            match self.journal.append(&facts, &logs).await {
+            match self.journal.append(&facts, &logs, &happened).await {
                 Ok(first) => break first,
+                // Nothing depends on it, so the farm can still be asked.
+                Err(error) if !is_waited_for => {
+                    tracing::warn!("what happened is not on disk yet: {error}");
+                    return self.history.put_back(happened, self.now());
+                }
                 Err(error) => {
                     tracing::error!("{error}");
                     // A database that is away comes back sooner than somebody makes room.
@@ -397,6 +448,7 @@ impl Farm {
         };
         self.storage.journal_is_stuck(false);
         self.learn(first, &facts);
+        self.tell_of(happened);
         if !facts.is_empty() {
             self.unlogged = Some(first + facts.len() as u64 - 1);
         }
@@ -424,11 +476,21 @@ impl Farm {
         }
     }
 
-    /// What watchers, webhooks and statistics take from facts.
-    fn learn(&mut self, first: u64, facts: &[Recorded]) {
+    /// What happened is durable: watchers and webhooks hear of it.
+    fn tell_of(&self, happened: Vec<HistoryView>) {
         if let Some(webhooks) = &self.webhooks {
-            webhooks.hear_facts(self, first, facts);
+            webhooks.hear_durable(self, &happened);
         }
+        for event in &happened {
+            let job = event.job.map(|job| job.0);
+            let agent = event.agent.map(|_| event.subject.as_str());
+            tracing::info!(event = %event.kind, job, agent, "{}", event.sentence());
+        }
+        self.watchers.tell(self.news_of_history(&happened));
+    }
+
+    /// What watchers and statistics take from facts.
+    fn learn(&mut self, first: u64, facts: &[Recorded]) {
         let mut outputs: Vec<(JobId, OutputView)> = Vec::new();
         for (cursor, recorded) in (first..).zip(facts) {
             match &recorded.fact {
@@ -469,11 +531,9 @@ impl Farm {
                     self.send(agent, Outgoing::Welcome(welcome));
                 }
                 Command::Assign { agent, assignment } => {
-                    let now = self.now();
-                    self.rates.entry(assignment.task.job).or_insert_with(|| Rate::begin(now));
-                    if let Some(webhooks) = &self.webhooks {
-                        webhooks.hear_assigned(self, assignment.task.job);
-                    }
+                    let (now, job) = (self.now(), assignment.task.job);
+                    self.rates.entry(job).or_insert_with(|| Rate::begin(now));
+                    self.history.hear_begun(&self.core, now, job);
                     self.send(agent, Outgoing::Message(ToAgent::Assign(assignment)));
                 }
                 Command::Recall { agent, lease } => {
@@ -517,9 +577,7 @@ impl Farm {
         let changes = self.core.take_changes();
         let mut dirty = std::mem::take(&mut self.dirty);
         self.forget_the_past();
-        if let Some(webhooks) = &self.webhooks {
-            webhooks.hear_changes(self, &changes.agents);
-        }
+        self.hear_changes(&changes.agents);
         if self.watchers.is_nobody() {
             return;
         }
@@ -528,6 +586,21 @@ impl Farm {
         dirty.agents.extend(changes.agents);
         let news = self.news(dirty);
         self.watchers.tell(news);
+    }
+
+    /// Agents that are not as they were, and the storage. Webhooks hear of these at once, because a disk
+    /// that is full may keep them from becoming durable.
+    fn hear_changes(&mut self, agents: &BTreeSet<AgentId>) {
+        let (before, now) = (self.history.noted().len(), self.now());
+        self.history.hear_changes(&self.core, agents, self.storage.problem(), now);
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.hear(self, &self.history.noted()[before..]);
+        }
+    }
+
+    /// A receiver of webhooks takes nothing.
+    pub(crate) fn hear_given_up(&mut self, why: String) {
+        self.history.hear_given_up(&self.core, self.now(), why);
     }
 
     fn forget_the_past(&mut self) {

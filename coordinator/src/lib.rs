@@ -2,7 +2,8 @@
 //!
 //! One loop owns the core and the journal ([`farm`]); every connection ([`connection`]) talks to it
 //! by messages; the HTTP API ([`http`]) says the same in JSON. Instances that people drive have their
-//! calls in [`sessions`]; whoever wants to be called hears of jobs and agents by [`webhooks`].
+//! calls in [`sessions`]; what people should know of what happens is decided by [`history`], and
+//! whoever wants to be called hears of it by [`webhooks`].
 //! Decisions are the scheduler's, SQL is the journal's, bytes on the wire are the transport's.
 //!
 //! ```no_run
@@ -19,6 +20,7 @@ pub mod config;
 mod connection;
 pub mod daemon;
 mod farm;
+mod history;
 mod hours;
 pub mod http;
 mod journal;

@@ -81,15 +81,17 @@ impl Server {
         let local_addr = listener.local_addr().context("the socket has no address")?;
         let web = Web::bind(config.http_listen, local_addr, config.listen.port() == 0).await?;
         let storage = Storage::watch(state_dir);
+        let remembered = journal.remembered().await?;
         let webhooks = Webhooks::open(
             &config.webhooks,
             state_dir,
             config.farm.clone(),
             authority.hash(),
             journal.as_mut(),
+            remembered.last,
         )
         .await?;
-        let beside = Beside { storage: storage.clone(), webhooks: webhooks.clone() };
+        let beside = Beside { remembered, storage: storage.clone(), webhooks: webhooks.clone() };
         let farm = Farm::start(config.farm.clone(), state, journal, config.timing, beside);
         let admin = state_dir.join("admin");
         let address = FarmAddress {
@@ -125,7 +127,7 @@ impl Server {
         keeping::keep(shared.clone(), place, state_dir);
         let web = web.map(|web| web.serve(&shared, &hosts)).transpose()?;
         let accepting = tokio::spawn(door::keep(shared, listener.clone()));
-        let delivering = webhooks.as_ref().map(Webhooks::deliver);
+        let delivering = webhooks.as_ref().map(|webhooks| webhooks.deliver(&farm));
         Ok(Self { farm, listener, web, local_addr, admin, accepting, delivering, _lock: lock })
     }
 

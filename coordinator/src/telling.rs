@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use grange_protocol::history::HistoryView;
 use grange_protocol::view::{OutputView, TaskState, WatchEvent};
 use grange_protocol::{AgentId, JobId, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::Job;
@@ -102,6 +103,19 @@ impl Farm {
         }
         if self.watchers.want(Audience::Outputs) {
             say(&mut news, Audience::Outputs, outputs.into_iter().map(event).collect());
+        }
+        news
+    }
+
+    /// What happened, which is durable.
+    pub(crate) fn news_of_history(&self, happened: &[HistoryView]) -> News {
+        let mut news = News::new();
+        for event in happened {
+            for audience in [Some(Audience::Farm), event.job.map(Audience::Job)] {
+                if let Some(audience) = audience.filter(|audience| self.watchers.want(*audience)) {
+                    say(&mut news, audience, vec![WatchEvent::Happened(event.clone())]);
+                }
+            }
         }
         news
     }

@@ -62,6 +62,8 @@ fn a_farm_moves_to_postgres_and_back() {
     let job = farm.submit_fake(&FakeJob::new("crash = [3]\nonly_first = false", 4));
     farm.wait_for_state(job, "failed");
     let logs = farm.grange(&["logs", &job.to_string(), "--json"]).json_lines();
+    let history = |farm: &Farm| farm.grange(&["history", "--json"]).json_lines();
+    let before = history(&farm);
     farm.stop_coordinator();
     let state = farm.home().join("coordinator");
     let place = TempDir::new().unwrap();
@@ -77,6 +79,7 @@ fn a_farm_moves_to_postgres_and_back() {
     farm.start_coordinator();
     farm.wait_for_agents(1);
     assert_eq!(farm.grange(&["logs", &job.to_string(), "--json"]).json_lines(), logs);
+    assert_eq!(history(&farm)[..before.len()], before);
     farm.grange(&["retry", &job.to_string()]).well();
     farm.wait_for_state(job, "failed");
     let logs = farm.grange(&["logs", &job.to_string(), "--json"]).json_lines();
@@ -90,6 +93,7 @@ fn a_farm_moves_to_postgres_and_back() {
     errand(&state, "restore", &back).well();
     farm.start_coordinator();
     assert_eq!(farm.outputs(job), outputs);
+    assert_eq!(history(&farm)[..before.len()], before);
     assert_eq!(farm.grange(&["logs", &job.to_string(), "--json"]).json_lines(), logs);
 }
 

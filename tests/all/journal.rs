@@ -140,7 +140,7 @@ fn a_journal_of_a_newer_version_is_refused_and_not_touched() {
     let newer = format!("(format 99, this one knows {FORMAT}): update this coordinator");
     for (versions, sentence) in [
         ("('format', 99)", newer.as_str()),
-        ("('format', 3), ('schema', 99)", "(schema 99, this one knows 3): update this coordinator"),
+        ("('format', 3), ('schema', 99)", "(schema 99, this one knows 4): update this coordinator"),
     ] {
         write_versions(&state.join("journal.sqlite"), versions);
         let before = files_in(&state);

@@ -13,6 +13,7 @@ mod fault_points;
 mod faults;
 mod gpu;
 mod graph;
+mod history;
 mod hostile;
 mod http;
 mod journal;

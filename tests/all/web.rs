@@ -200,6 +200,33 @@ fn a_render_on_one_machine_shows_its_dashboard_if_wanted() {
 }
 
 #[test]
+fn what_happened_is_told_and_what_happens_shows_up() {
+    let mut farm = Farm::of_fakes(&["host"], 1);
+    play(&mut farm, "remembering", |farm, asked| match asked {
+        "submit" => {
+            let job = farm.submit_fake(&FakeJob::new("frame_ms = 1", 2));
+            farm.wait_for_state(job, "completed");
+            job.to_string()
+        }
+        "pause and resume" => {
+            let job = farm.submit_fake(&FakeJob::new(ENDLESS, 1)).to_string();
+            for _ in 0..12 {
+                farm.grange(&["pause", &job]).well();
+                farm.grange(&["resume", &job]).well();
+            }
+            farm.grange(&["cancel", &job]).well();
+            "done".into()
+        }
+        "restart" => {
+            farm.kill_coordinator();
+            farm.start_coordinator();
+            "done".into()
+        }
+        asked => nothing(farm, asked),
+    });
+}
+
+#[test]
 fn a_page_says_when_it_is_not_live_and_comes_back_by_itself() {
     let mut farm = Farm::of_fakes(&["host"], 1);
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 1000", 12));

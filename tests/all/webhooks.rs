@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::support::disk::Disk;
 use crate::support::eventually;
 use crate::support::farm::{FakeJob, Farm};
 use crate::support::http::Http;
@@ -400,6 +401,89 @@ fn an_agent_that_is_lost_with_the_coordinator_is_missed_by_the_next_one() {
     told.sort();
     let [offline, online] = ["agent.offline", "agent.online"];
     assert_eq!(told, [(offline, "lost"), (online, "here"), (online, "lost")]);
+}
+
+#[test]
+fn a_disk_that_is_full_and_has_room_again_is_told_and_remembered() {
+    let mut farm = Farm::without_a_coordinator();
+    let Some(disk) = Disk::mount(&farm.home().join("coordinator"), "48m") else { return };
+    let receiver = Receiver::new();
+    let lines = webhook(&receiver.url(), "events = ['storage.full', 'storage.recovered']");
+    restart_with(&mut farm, &lines);
+    // Less than what is kept for the journal, a twentieth.
+    disk.fill_but(2 << 20);
+    eventually("it is told", || (receiver.kinds() == ["storage.full"]).then_some(()));
+    // The next one finds it full as well, which is no news.
+    farm.kill_coordinator();
+    restart_with(&mut farm, &lines);
+    disk.empty();
+    let asked = eventually("that there is room is told", || {
+        let asked = receiver.requests();
+        asked.iter().any(|one| one.kind == "storage.recovered").then_some(asked)
+    });
+    let problems: Vec<&Value> =
+        asked.iter().map(|asked| &asked.body["data"]["storage_full"]).collect();
+    let [Value::String(problem), Value::Null] = problems[..] else { panic!("{asked:?}") };
+    assert!(problem.contains("make room at "), "{problem}");
+    let told = farm.grange(&["history", "--farm", "--json"]).json_lines();
+    let of_storage = |event: &&Value| event["kind"].as_str().unwrap().starts_with("storage.");
+    let [full, recovered] = &told.iter().filter(of_storage).collect::<Vec<_>>()[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((&full["kind"], &full["text"]), (&"storage.full".into(), problems[0]));
+    assert_eq!(recovered["kind"], "storage.recovered");
+}
+
+/// The disk has no room even for what happened: programs are told all the same, and it is written down
+/// when there is.
+#[test]
+fn a_disk_without_any_room_is_told_of_at_once_and_remembered_later() {
+    let mut farm = Farm::without_a_coordinator();
+    let Some(disk) = Disk::mount(&farm.home().join("coordinator"), "24m") else { return };
+    let receiver = Receiver::new();
+    restart_with(&mut farm, &webhook(&receiver.url(), ""));
+    disk.fill_but(0);
+    eventually("it is told", || (receiver.kinds() == ["storage.full"]).then_some(()));
+    // Nothing waits for it: who asks is answered.
+    farm.grange(&["jobs"]).well();
+    disk.empty();
+    eventually("that there is room is told", || {
+        (receiver.kinds() == ["storage.full", "storage.recovered"]).then_some(())
+    });
+    eventually("both are remembered", || {
+        let told = farm.grange(&["history", "--farm"]).well();
+        let has = |what: &str| told.contains(what);
+        (has("is full: make room") && has("there is room in the farm's storage again"))
+            .then_some(())
+    });
+}
+
+/// What nobody takes is given up in the end, which people hear of on the farm itself, once.
+#[test]
+fn a_receiver_that_takes_nothing_is_in_the_history_once() {
+    let receiver = Receiver::new();
+    receiver.answers(&["500 Internal Server Error"; 4]);
+    let lines = webhook(&receiver.url(), "events = ['job.submitted']\nretry_s = [0]");
+    let farm = farm_with(&lines);
+    let told = |farm: &Farm| {
+        let told = farm.grange(&["history", "--farm", "--json"]).json_lines();
+        let gave_up = told.into_iter().filter(|event| event["kind"] == "webhook.gave_up");
+        gave_up.map(|event| event["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for asked in [2, 4] {
+        farm.submit_fake(&short_job());
+        eventually("it is asked twice", || (receiver.requests().len() == asked).then_some(()));
+    }
+    let expected =
+        "the webhook at 127.0.0.1 answered 500 Internal Server Error: job.submitted is given up";
+    eventually("it is told", || (!told(&farm).is_empty()).then_some(()));
+    assert_eq!(told(&farm), [expected]);
+    // Once it has taken something, the next time is news.
+    farm.submit_fake(&short_job());
+    eventually("it takes one", || (receiver.requests().len() == 5).then_some(()));
+    receiver.answers(&["500 Internal Server Error"; 2]);
+    farm.submit_fake(&short_job());
+    eventually("it is told again", || (told(&farm).len() == 2).then_some(()));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use grange_blocking as blocking;
 use grange_protocol::client::{
-    AgentAction, ApiToken, JobAction, JoinToken, LogsQuery, OutputsQuery, Page, PageLink, Request,
-    Response, Role,
+    AgentAction, ApiToken, HistoryQuery, JobAction, JoinToken, LogsQuery, OutputsQuery, Page,
+    PageLink, Request, Response, Role,
 };
 use grange_protocol::connect::ConnectString;
 use grange_protocol::join::JoinString;
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
         }
         Request::Jobs => shared.farm.look(|farm| Response::Jobs(farm.job_views())).await.ok(),
         Request::Job(job) => job_detail(shared, job).await,
-        Request::Act { job, action } => act(shared, job, action).await,
+        Request::Act { job, action } => act(shared, name, job, action).await,
         Request::Agents => shared.farm.look(|farm| Response::Agents(farm.agent_views())).await.ok(),
         Request::Outputs(query) => {
             if role != Role::Agent {
@@ -58,26 +58,26 @@ pub(crate) async fn answer(
             outputs(shared, query).await
         }
         Request::Logs(query) => logs(shared, query).await,
-        Request::CreateToken { role, ttl_s } => create_token(shared, role, ttl_s).await,
+        Request::CreateToken { role, ttl_s } => create_token(shared, name, role, ttl_s).await,
         Request::Footprints => {
             shared.farm.look(|farm| Response::Footprints(farm.footprint_views())).await.ok()
         }
         Request::Decisions => {
             shared.farm.look(|farm| Response::Decisions(farm.decision_views())).await.ok()
         }
-        Request::CreateApiToken { name, role, ttl_s } => {
-            create_api_token(shared, name, role, ttl_s).await
+        Request::CreateApiToken { name: of, role, ttl_s } => {
+            create_api_token(shared, name, of, role, ttl_s).await
         }
         Request::ApiTokens => {
             shared.farm.look(|farm| Response::ApiTokens(farm.api_token_views())).await.ok()
         }
-        Request::RevokeApiToken(name) => {
-            let revoked =
-                shared.farm.ask(move |request| Event::RevokeApiToken { request, name }).await;
-            revoked.ok().map(done)
+        Request::RevokeApiToken(of) => {
+            let revoke = move |request| Event::RevokeApiToken { request, name: of };
+            shared.farm.ask_as(name, revoke).await.ok().map(done)
         }
-        Request::ActOnAgent { agent, action } => act_on_agent(shared, agent, action).await,
+        Request::ActOnAgent { agent, action } => act_on_agent(shared, name, agent, action).await,
         Request::PageLink => page_link(shared, role, name).await,
+        Request::History(query) => Some(history(shared, query).await),
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
     };
     response.unwrap_or_else(|| Response::Refused(stopping()))
@@ -105,6 +105,7 @@ fn may(role: Role, request: &Request) -> bool {
                 | Request::Footprints
                 | Request::Decisions
                 | Request::PageLink
+                | Request::History(_)
         ),
         // A video's agent asks for the frames.
         Role::Agent => matches!(request, Request::Outputs(_)),
@@ -193,13 +194,18 @@ async fn job_detail(shared: &Shared, job: JobId) -> Option<Response> {
     })
 }
 
-async fn act(shared: &Shared, job: JobId, action: JobAction) -> Option<Response> {
-    shared.farm.ask(move |request| Event::Act { request, job, action }).await.ok().map(done)
+async fn act(shared: &Shared, by: &Label, job: JobId, action: JobAction) -> Option<Response> {
+    shared.farm.ask_as(by, move |request| Event::Act { request, job, action }).await.ok().map(done)
 }
 
-async fn act_on_agent(shared: &Shared, agent: AgentId, action: AgentAction) -> Option<Response> {
+async fn act_on_agent(
+    shared: &Shared,
+    by: &Label,
+    agent: AgentId,
+    action: AgentAction,
+) -> Option<Response> {
     let is_schedule = matches!(action, AgentAction::Schedule(_));
-    let acted = shared.farm.ask(move |request| Event::ActOnAgent { request, agent, action });
+    let acted = shared.farm.ask_as(by, move |request| Event::ActOnAgent { request, agent, action });
     let answer = acted.await.ok()?;
     if is_schedule {
         hours::look(&shared.farm).await.ok()?;
@@ -244,7 +250,7 @@ async fn logs(shared: &Shared, query: LogsQuery) -> Option<Response> {
     named.await.ok()
 }
 
-async fn create_token(shared: &Shared, role: Role, ttl_s: u32) -> Option<Response> {
+async fn create_token(shared: &Shared, by: &Label, role: Role, ttl_s: u32) -> Option<Response> {
     if !TOKEN_TTL_S.contains(&ttl_s) {
         return Some(invalid("a join token lives from 10 seconds to 7 days"));
     }
@@ -256,7 +262,7 @@ async fn create_token(shared: &Shared, role: Role, ttl_s: u32) -> Option<Respons
     let (token, expires_at) = (TokenHash::of(&secret), now + u64::from(ttl_s) * 1000);
     let made = shared
         .farm
-        .ask(move |request| Event::CreateToken { request, token, role, expires_at })
+        .ask_as(by, move |request| Event::CreateToken { request, token, role, expires_at })
         .await
         .ok()?;
     if let Answer::Refused(refusal) = made {
@@ -273,6 +279,7 @@ async fn create_token(shared: &Shared, role: Role, ttl_s: u32) -> Option<Respons
 
 async fn create_api_token(
     shared: &Shared,
+    by: &Label,
     name: Label,
     role: Role,
     ttl_s: u32,
@@ -292,7 +299,13 @@ async fn create_api_token(
     let of = name.clone();
     let made = shared
         .farm
-        .ask(move |request| Event::CreateApiToken { request, token, name: of, role, expires_at })
+        .ask_as(by, move |request| Event::CreateApiToken {
+            request,
+            token,
+            name: of,
+            role,
+            expires_at,
+        })
         .await
         .ok()?;
     if let Answer::Refused(refusal) = made {
@@ -301,6 +314,14 @@ async fn create_api_token(
     let ca = shared.authority.sha256();
     let connect = ConnectString { addresses, token: secret, ca }.to_string();
     Some(Response::ApiToken(ApiToken { connect, name, role, expires_at }))
+}
+
+/// Also of jobs and agents that are gone.
+async fn history(shared: &Shared, query: HistoryQuery) -> Response {
+    match shared.archive.history(query).await {
+        Ok(page) => Response::History(page),
+        Err(error) => Response::Refused(error.refusal()),
+    }
 }
 
 async fn page_link(shared: &Shared, role: Role, name: &Label) -> Option<Response> {

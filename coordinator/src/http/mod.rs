@@ -24,6 +24,7 @@ mod farm;
 mod gate;
 mod grid;
 mod health;
+mod history;
 mod jobs;
 mod metrics;
 mod openapi;
@@ -133,6 +134,7 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .routes(routes!(agents::tags))
         .routes(routes!(agents::schedule))
         .routes(routes!(farm::footprints))
+        .routes(routes!(history::list))
         .routes(routes!(storage::storage))
         .routes(routes!(farm::decisions))
         .routes(routes!(jobs::list, submit::submit))

@@ -32,20 +32,24 @@ pub(super) struct Page<T> {
 
 impl Part {
     pub(super) fn limit(&self) -> Result<usize, Problem> {
-        match self.limit {
-            None => Ok(LIMIT),
-            Some(limit) => usize::try_from(limit)
-                .ok()
-                .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                .ok_or_else(|| {
-                    Problem::bad_request(format!("`limit` is {limit}: give 1 to {LIMIT_MAX}"))
-                }),
-        }
+        limit(self.limit)
     }
 
     /// What the cursor says; `None` on the first page.
     pub(super) fn cursor<T: FromStr>(&self) -> Result<Option<T>, Problem> {
         self.cursor.as_deref().map(parse).transpose()
+    }
+}
+
+/// How many rows that is.
+pub(super) fn limit(told: Option<u32>) -> Result<usize, Problem> {
+    match told {
+        None => Ok(LIMIT),
+        Some(limit) => {
+            usize::try_from(limit).ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(
+                || Problem::bad_request(format!("`limit` is {limit}: give 1 to {LIMIT_MAX}")),
+            )
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Questions to the journal: outputs by their job, logs by their task.
+//! Questions to the journal: outputs by their job, logs by their task, and what happened.
 
-use grange_protocol::client::{LogsQuery, OutputsQuery, Page};
+use grange_protocol::client::{HistoryQuery, LogsQuery, OutputsQuery, Page};
 use grange_protocol::file::{Blob, Output, OutputRole};
+use grange_protocol::history::HistoryView;
 use grange_protocol::limits::PAGE_ROWS_MAX;
 use grange_protocol::view::OutputView;
 use grange_protocol::{
@@ -9,7 +10,7 @@ use grange_protocol::{
 };
 
 use super::database::{Readers, Row};
-use super::{Answer, Archive, AttemptLog, JournalError, LogRow};
+use super::{Answer, Archive, AttemptLog, JournalError, LogRow, history};
 
 /// The journal's readers.
 pub(super) struct Questions<R>(pub(super) R);
@@ -91,6 +92,10 @@ impl<R: Readers> Archive for Questions<R> {
             let next = rows.last().filter(|_| rows.len() == ROWS).map(|row| row.cursor);
             Ok(Page { rows, next })
         })
+    }
+
+    fn history(&self, query: HistoryQuery) -> Answer<'_, Page<HistoryView>> {
+        Box::pin(history::page(&self.0, query))
     }
 }
 

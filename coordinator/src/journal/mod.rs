@@ -1,15 +1,16 @@
 //! What must not be forgotten, on disk. The only place in the workspace that speaks SQL.
 //!
-//! `journal(seq, at, fact)` is the truth; `snapshot` shortens the replay of it; `outputs` and `logs`
-//! are kept in rows of their own, written in the same transaction as the facts they belong to,
-//! because nobody wants a million of them in memory.
+//! `journal(seq, at, fact)` is the truth; `snapshot` shortens the replay of it; `outputs`, `logs` and
+//! `history` are kept in rows of their own, written in the same transaction as the facts they belong
+//! to, because nobody wants a million of them in memory.
 //!
-//! [`writing`], [`replay`] and [`archive`] have the statements, [`schema`] the tables and what
+//! [`writing`], [`replay`], [`archive`] and [`history`] have the statements, [`schema`] the tables and what
 //! becomes of those of earlier programs; [`sqlite`] and [`postgres`] are the databases that run them,
 //! behind [`database`].
 
 mod archive;
 mod database;
+mod history;
 mod postgres;
 mod replay;
 mod schema;
@@ -25,15 +26,17 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use grange_protocol::client::{LogsQuery, OutputsQuery, Page};
+use grange_protocol::client::{HistoryQuery, LogsQuery, OutputsQuery, Page};
 use grange_protocol::codec;
 use grange_protocol::file::Blob;
+use grange_protocol::history::HistoryView;
 use grange_protocol::view::OutputView;
 use grange_protocol::{
     AgentId, BlobHash, JobId, Millis, OutputName, Refusal, RefusalCode, TaskRef,
 };
 use grange_scheduler::{Recorded, State};
 
+pub(crate) use history::Remembered;
 pub(crate) use replay::Looked;
 
 use database::{Connection, Readers};
@@ -172,12 +175,20 @@ impl Place {
 
 /// Writes. There is one writer.
 pub(crate) trait Journal: Send {
-    /// Makes facts durable, with the logs of attempts that ended with them. Returns the sequence
-    /// number of the first fact; the others follow it.
-    fn append<'a>(&'a mut self, facts: &'a [Recorded], logs: &'a [AttemptLog]) -> Answer<'a, u64>;
+    /// Makes facts durable, with the logs of attempts that ended with them and what they are in the
+    /// history. Returns the sequence number of the first fact; the others follow it.
+    fn append<'a>(
+        &'a mut self,
+        facts: &'a [Recorded],
+        logs: &'a [AttemptLog],
+        history: &'a [HistoryView],
+    ) -> Answer<'a, u64>;
 
-    /// The facts after one that are still there, with their numbers.
-    fn facts_after(&mut self, seq: u64) -> Answer<'_, Vec<(u64, Recorded)>>;
+    /// How the history so far leaves the farm.
+    fn remembered(&mut self) -> Answer<'_, Remembered>;
+
+    /// What is still there of the history after a cursor, in its order.
+    fn history_after(&mut self, cursor: u64) -> Answer<'_, Vec<HistoryView>>;
 
     /// Keeps the state as of the facts appended so far, and forgets facts that two snapshots cover.
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()>;
@@ -200,6 +211,8 @@ pub(crate) trait Archive: Send + Sync {
     /// The jobs that have committed a file.
     fn jobs_with(&self, hash: BlobHash) -> Answer<'_, Vec<JobId>>;
     fn logs(&self, query: LogsQuery) -> Answer<'_, Page<LogRow>>;
+    /// The latest first.
+    fn history(&self, query: HistoryQuery) -> Answer<'_, Page<HistoryView>>;
 }
 
 /// What an instance printed during an attempt.

@@ -130,22 +130,6 @@ impl Replayed {
     }
 }
 
-/// All facts after one that are still there, with their numbers.
-pub(super) async fn facts_after(
-    connection: &mut impl Connection,
-    seq: u64,
-) -> Result<Vec<(u64, Recorded)>, JournalError> {
-    let mut facts: Vec<(u64, Recorded)> = Vec::new();
-    loop {
-        let after = facts.last().map_or(seq, |(seq, _)| *seq);
-        let next = next_facts(connection, after, i64::MAX).await?;
-        if next.is_empty() {
-            return Ok(facts);
-        }
-        facts.extend(next);
-    }
-}
-
 /// So many as come at once.
 async fn next_facts(
     connection: &mut impl Connection,

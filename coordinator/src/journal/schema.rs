@@ -10,7 +10,7 @@ use super::database::{Connection, Dialect, Value};
 use super::{JournalError, pack, unpack};
 
 /// What brings the tables from one version to the next, beginning with none at all. Append-only.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 create table if not exists meta (key text primary key, value {int} not null){strict};
 create table if not exists journal (seq {int} primary key, at {int} not null, fact {bytes} not null){strict};
@@ -33,6 +33,13 @@ create index if not exists logs_of_task on logs (job, step, task, cursor);
     // Which jobs a downloaded file is of; which logs are old.
     "create index if not exists outputs_of_file on outputs (hash);
 create index if not exists logs_by_age on logs (at);
+",
+    // What happened, for people; `job` is -1 and `agent` empty where it is about none.
+    "create table if not exists history (
+    cursor {int} primary key, at {int} not null, kind text not null, about {int} not null,
+    job {int} not null, agent {bytes} not null, subject text not null, text text not null
+){strict};
+create index if not exists history_of_agent on history (agent, cursor);
 ",
 ];
 const SCHEMA: i64 = STEPS.len() as i64;

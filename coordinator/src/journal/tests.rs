@@ -1,8 +1,9 @@
 //! What the journal promises, in a real database.
 
 use grange_protocol::agent::Completed;
-use grange_protocol::client::{LogsQuery, OutputsQuery};
+use grange_protocol::client::{HistoryQuery, LogsQuery, OutputsQuery};
 use grange_protocol::file::{Blob, Output, OutputRole};
+use grange_protocol::history::{About, HistoryKind, HistoryView};
 use grange_protocol::job::{NoopWork, Policy, StepSpec, Work};
 use grange_protocol::{
     AgentId, BlobHash, Epoch, JobId, JobSpec, Millis, StepIndex, TaskIndex, TaskRef,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::database::{Connection, Row};
 use super::postgres::Postgres;
 use super::sqlite::Sqlite;
-use super::{AttemptLog, Journal, JournalError, Place};
+use super::{AttemptLog, Journal, JournalError, Place, Remembered};
 
 /// A database of a test's own.
 struct Bed {
@@ -95,6 +96,9 @@ on_every_database! {
     a_damaged_snapshot_is_passed_over,
     outputs_come_in_the_order_of_their_commit_page_by_page,
     logs_are_found_by_task_and_by_failure,
+    the_history_is_asked_page_by_page_of_whom_one_likes,
+    of_the_history_the_latest_stays_and_who_was_there,
+    a_line_of_the_history_that_was_written_is_not_written_again,
     a_journal_of_a_newer_program_is_refused,
     a_journal_from_before_the_first_release_is_refused,
     a_damaged_journal_is_told_and_not_guessed_at,
@@ -150,29 +154,26 @@ async fn what_was_appended_is_there_after_a_restart(bed: &Bed) {
     assert_eq!(state, State::default());
     // More than one statement's worth, and not a multiple of it.
     let facts = at(5, [submitted(100)].into_iter().chain((0..77).map(completed)));
-    assert_eq!(journal.append(&facts, &[]).await.unwrap(), 1);
-    assert_eq!(journal.append(&at(6, [completed(80)]), &[]).await.unwrap(), 79);
+    assert_eq!(journal.append(&facts, &[], &[]).await.unwrap(), 1);
+    assert_eq!(journal.append(&at(6, [completed(80)]), &[], &[]).await.unwrap(), 79);
     drop(journal);
-    let (mut journal, state) = bed.open().await;
+    let (_, state) = bed.open().await;
     let all: Vec<Recorded> = facts.into_iter().chain(at(6, [completed(80)])).collect();
     assert_eq!(state, applied(&all));
-    let latest: Vec<(u64, Recorded)> = (78..).zip(all.iter().skip(77).cloned()).collect();
-    assert_eq!(journal.facts_after(77).await.unwrap(), latest);
-    assert_eq!(journal.facts_after(79).await.unwrap(), []);
 }
 
 async fn snapshots_shorten_the_replay_and_change_nothing(bed: &Bed) {
     let (mut journal, _) = bed.open().await;
     let mut all = at(1, [Fact::EpochBegan(Epoch(1)), submitted(1000)]);
-    journal.append(&all, &[]).await.unwrap();
+    journal.append(&all, &[], &[]).await.unwrap();
     for round in 0..4 {
         let facts = at(2 + round, (round as u32 * 50..(round as u32 + 1) * 50).map(completed));
-        journal.append(&facts, &[]).await.unwrap();
+        journal.append(&facts, &[], &[]).await.unwrap();
         all.extend(facts);
         journal.snapshot(&applied(&all)).await.unwrap();
     }
     let tail = at(9, [completed(999)]);
-    journal.append(&tail, &[]).await.unwrap();
+    journal.append(&tail, &[], &[]).await.unwrap();
     all.extend(tail);
     drop(journal);
     let facts = bed.count("select count(*) from journal").await;
@@ -186,10 +187,10 @@ async fn snapshots_shorten_the_replay_and_change_nothing(bed: &Bed) {
 async fn a_damaged_snapshot_is_passed_over(bed: &Bed) {
     let (mut journal, _) = bed.open().await;
     let mut all = at(1, [submitted(100)]);
-    journal.append(&all, &[]).await.unwrap();
+    journal.append(&all, &[], &[]).await.unwrap();
     for number in 0..3 {
         let facts = at(2, [completed(number)]);
-        journal.append(&facts, &[]).await.unwrap();
+        journal.append(&facts, &[], &[]).await.unwrap();
         all.extend(facts);
         journal.snapshot(&applied(&all)).await.unwrap();
     }
@@ -213,7 +214,7 @@ async fn a_damaged_snapshot_is_passed_over(bed: &Bed) {
 
 async fn two_writers_never_both_succeed(bed: &Bed) {
     let (mut first, _) = bed.open().await;
-    first.append(&at(1, [submitted(9)]), &[]).await.unwrap();
+    first.append(&at(1, [submitted(9)]), &[], &[]).await.unwrap();
     if bed.postgres.is_some() {
         let error = bed.refuses().await;
         assert!(matches!(error, JournalError::InUse), "{error}");
@@ -222,13 +223,13 @@ async fn two_writers_never_both_succeed(bed: &Bed) {
     }
     let (mut second, state) = bed.place.open().await.unwrap();
     assert_eq!(state, applied(&at(1, [submitted(9)])));
-    second.append(&at(2, [completed(1)]), &[]).await.unwrap();
-    first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
-    let error = first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
+    second.append(&at(2, [completed(1)]), &[], &[]).await.unwrap();
+    first.append(&at(2, [completed(2)]), &[], &[]).await.unwrap_err();
+    let error = first.append(&at(2, [completed(2)]), &[], &[]).await.unwrap_err();
     assert!(matches!(error, JournalError::Superseded | JournalError::InUse), "{error}");
-    second.append(&at(3, [completed(3)]), &[]).await.unwrap();
+    second.append(&at(3, [completed(3)]), &[], &[]).await.unwrap();
     second.close().await.unwrap();
-    let error = first.append(&at(2, [completed(2)]), &[]).await.unwrap_err();
+    let error = first.append(&at(2, [completed(2)]), &[], &[]).await.unwrap_err();
     assert!(matches!(error, JournalError::Superseded), "{error}");
     drop(first);
     let (_, state) = bed.open().await;
@@ -239,7 +240,7 @@ async fn two_writers_never_both_succeed(bed: &Bed) {
 async fn outputs_come_in_the_order_of_their_commit_page_by_page(bed: &Bed) {
     let (mut journal, _) = bed.open().await;
     let facts = at(1, [submitted(3000)].into_iter().chain((0..2500).map(stored)));
-    journal.append(&facts, &[]).await.unwrap();
+    journal.append(&facts, &[], &[]).await.unwrap();
     let archive = journal.archive();
     let (mut names, mut after, mut pages) = (Vec::new(), Some(0), 0);
     while let Some(cursor) = after {
@@ -275,7 +276,7 @@ async fn logs_are_found_by_task_and_by_failure(bed: &Bed) {
         text: format!("log of {number}, failed: {failed}"),
     };
     let logs = [log(1, true), log(2, false), log(1, false)];
-    journal.append(&[], &logs).await.unwrap();
+    journal.append(&[], &logs, &[]).await.unwrap();
     let archive = journal.archive();
     let ask = async |task: Option<u32>, failed_only| {
         let task = task.map(|task| (StepIndex(0), TaskIndex(task)));
@@ -286,6 +287,100 @@ async fn logs_are_found_by_task_and_by_failure(bed: &Bed) {
     assert_eq!(ask(Some(1), false).await, ["log of 1, failed: false", "log of 1, failed: true"]);
     assert_eq!(ask(None, true).await, ["log of 1, failed: true"]);
     assert_eq!(ask(None, false).await.len(), 3);
+}
+
+const HOST: AgentId = AgentId(Uuid::from_u128(7));
+const OTHER: AgentId = AgentId(Uuid::from_u128(8));
+
+fn happened(cursor: u64, kind: HistoryKind) -> HistoryView {
+    let (job, agent) = match kind.about() {
+        About::Jobs => (Some(JobId(cursor as u32 % 3 + 1)), None),
+        About::Agents => (None, Some(HOST)),
+        About::Farm => (None, None),
+    };
+    let (subject, text) = ("it".into(), format!("did {cursor}"));
+    HistoryView { cursor, at: Millis(cursor * 10), kind, job, agent, subject, text }
+}
+
+async fn the_history_is_asked_page_by_page_of_whom_one_likes(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
+    let kinds = [HistoryKind::JobPaused, HistoryKind::AgentDrained, HistoryKind::TokenMade];
+    let all: Vec<HistoryView> =
+        (1..=90).map(|cursor| happened(cursor, kinds[cursor as usize % 3])).collect();
+    journal.append(&at(1, [submitted(1)]), &[], &all[..50]).await.unwrap();
+    journal.append(&[], &[], &all[50..]).await.unwrap();
+    let archive = journal.archive();
+    let any = HistoryQuery { limit: 40, ..HistoryQuery::default() };
+    let (mut told, mut before) = (Vec::new(), Some(0));
+    while let Some(cursor) = before {
+        let page = archive.history(HistoryQuery { before: cursor, ..any }).await.unwrap();
+        assert!(page.rows.len() <= 40);
+        told.extend(page.rows);
+        before = page.next;
+    }
+    told.reverse();
+    assert_eq!(told, all);
+    assert_eq!(journal.history_after(70).await.unwrap(), all[70..]);
+    let ask = async |query| archive.history(query).await.unwrap().rows;
+    for about in [About::Jobs, About::Agents, About::Farm] {
+        let told = ask(HistoryQuery { about: Some(about), ..any }).await;
+        assert_eq!(told.len(), 30);
+        assert!(told.iter().all(|row| row.kind.about() == about));
+    }
+    let told = ask(HistoryQuery { job: Some(JobId(1)), ..any }).await;
+    assert!(told.len() == 30 && told.iter().all(|row| row.job == Some(JobId(1))), "{told:?}");
+    let told = ask(HistoryQuery { agent: Some(HOST), about: Some(About::Agents), ..any }).await;
+    assert_eq!(told.len(), 30);
+    assert_eq!(ask(HistoryQuery { agent: Some(OTHER), ..any }).await, []);
+    assert_eq!(ask(HistoryQuery { job: Some(JobId(1)), agent: Some(HOST), ..any }).await, []);
+}
+
+async fn of_the_history_the_latest_stays_and_who_was_there(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
+    let of = |cursor, kind, agent| HistoryView { agent: Some(agent), ..happened(cursor, kind) };
+    let began = [
+        of(1, HistoryKind::AgentOnline, HOST),
+        of(2, HistoryKind::AgentOffline, HOST),
+        of(3, HistoryKind::AgentOnline, OTHER),
+        of(4, HistoryKind::AgentOnline, HOST),
+        of(5, HistoryKind::AgentRemoved, OTHER),
+        happened(6, HistoryKind::StorageFull),
+        happened(7, HistoryKind::JobStarted),
+    ];
+    journal.append(&[], &[], &began).await.unwrap();
+    let job = JobId(7 % 3 + 1);
+    let expected = |last, started: &[JobId], storage_full| Remembered {
+        last,
+        started: started.iter().copied().collect(),
+        online: [HOST].into(),
+        storage_full,
+    };
+    assert_eq!(journal.remembered().await.unwrap(), expected(7, &[job], true));
+    let more: Vec<HistoryView> = (8..=10_500)
+        .map(|cursor| match cursor {
+            8 => happened(8, HistoryKind::StorageRecovered),
+            cursor => happened(cursor, HistoryKind::TokenMade),
+        })
+        .collect();
+    for rows in more.chunks(1_000) {
+        journal.append(&[], &[], rows).await.unwrap();
+    }
+    assert_eq!(journal.remembered().await.unwrap(), expected(10_500, &[], false));
+    let kept = journal.history_after(0).await.unwrap();
+    let cursors: Vec<u64> = kept.iter().map(|row| row.cursor).collect();
+    assert_eq!(cursors, [4].into_iter().chain(501..=10_500).collect::<Vec<_>>());
+}
+
+/// Nobody heard of its end, so the loop says it again, with what has come since.
+async fn a_line_of_the_history_that_was_written_is_not_written_again(bed: &Bed) {
+    let (mut journal, _) = bed.open().await;
+    let rows: Vec<HistoryView> =
+        (1..=3).map(|cursor| happened(cursor, HistoryKind::AgentDrained)).collect();
+    journal.append(&[], &[], &rows[..2]).await.unwrap();
+    journal.append(&at(1, [submitted(1)]), &[], &rows).await.unwrap();
+    journal.close().await.unwrap();
+    let (mut journal, _) = bed.open().await;
+    assert_eq!(journal.history_after(0).await.unwrap(), rows);
 }
 
 async fn a_journal_of_a_newer_program_is_refused(bed: &Bed) {
@@ -307,7 +402,7 @@ async fn a_journal_from_before_the_first_release_is_refused(bed: &Bed) {
 
 async fn a_damaged_journal_is_told_and_not_guessed_at(bed: &Bed) {
     let (mut journal, _) = bed.open().await;
-    journal.append(&at(1, [submitted(3), completed(1), completed(2)]), &[]).await.unwrap();
+    journal.append(&at(1, [submitted(3), completed(1), completed(2)]), &[], &[]).await.unwrap();
     drop(journal);
     bed.sql("delete from journal where seq = 2").await;
     let error = bed.refuses().await.to_string();
@@ -322,14 +417,14 @@ async fn a_server_that_breaks_down_is_waited_for_and_nothing_is_lost_or_written_
     let mut bed = Bed::postgres();
     let (mut journal, _) = bed.open().await;
     let mut all = at(1, [submitted(100)]);
-    journal.append(&all, &[]).await.unwrap();
+    journal.append(&all, &[], &[]).await.unwrap();
     for number in 0..3 {
         bed.postgres.as_mut().unwrap().kill();
         let facts = at(2, [completed(number), stored(number)]);
-        journal.append(&facts, &[]).await.unwrap_err();
-        journal.append(&facts, &[]).await.unwrap_err();
+        journal.append(&facts, &[], &[]).await.unwrap_err();
+        journal.append(&facts, &[], &[]).await.unwrap_err();
         bed.postgres.as_mut().unwrap().start_again(&[]);
-        let first = journal.append(&facts, &[]).await.unwrap();
+        let first = journal.append(&facts, &[], &[]).await.unwrap();
         assert_eq!(first, all.len() as u64 + 1);
         all.extend(facts);
     }
@@ -346,17 +441,17 @@ async fn facts_that_were_written_although_nobody_heard_of_it_are_not_written_aga
     let bed = Bed::postgres();
     let (mut journal, _) = bed.open().await;
     let (first, second) = (at(1, [submitted(9)]), at(2, [completed(1), completed(2)]));
-    journal.append(&first, &[]).await.unwrap();
+    journal.append(&first, &[], &[]).await.unwrap();
     // What a commit whose answer is lost leaves: the rows, and a connection that is gone.
     let (mut other, _) = {
         bed.end_the_writer().await;
         bed.open().await
     };
-    other.append(&second, &[]).await.unwrap();
+    other.append(&second, &[], &[]).await.unwrap();
     other.close().await.unwrap();
-    assert!(matches!(journal.append(&second, &[]).await, Err(JournalError::Database(_))));
-    assert_eq!(journal.append(&second, &[]).await.unwrap(), 2);
-    assert_eq!(journal.append(&at(3, [completed(3)]), &[]).await.unwrap(), 4);
+    assert!(matches!(journal.append(&second, &[], &[]).await, Err(JournalError::Database(_))));
+    assert_eq!(journal.append(&second, &[], &[]).await.unwrap(), 2);
+    assert_eq!(journal.append(&at(3, [completed(3)]), &[], &[]).await.unwrap(), 4);
     drop(journal);
     let (_, state) = bed.open().await;
     assert_eq!(state, applied(&[first, second, at(3, [completed(3)])].concat()));
@@ -368,10 +463,10 @@ async fn what_postgres_has_confirmed_survives_it_whatever_its_settings_say() {
     bed.postgres.as_mut().unwrap().start_again(&["synchronous_commit=off"]);
     let (mut journal, _) = bed.open().await;
     let mut all = at(1, [submitted(100)]);
-    journal.append(&all, &[]).await.unwrap();
+    journal.append(&all, &[], &[]).await.unwrap();
     for number in 0..20 {
         let facts = at(2, [completed(number)]);
-        journal.append(&facts, &[]).await.unwrap();
+        journal.append(&facts, &[], &[]).await.unwrap();
         all.extend(facts);
     }
     bed.postgres.as_mut().unwrap().kill();

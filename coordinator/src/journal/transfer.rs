@@ -6,7 +6,7 @@ use super::database::Connection;
 
 /// What reads a thousand rows after a key, and what writes one. The versions are not copied: both
 /// journals are of this program.
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     (
         "select seq, at, fact from journal where seq > $1 order by seq limit 1000",
         "insert into journal (seq, at, fact) values ($1, $2, $3)",
@@ -25,6 +25,12 @@ const TABLES: [(&str, &str); 4] = [
         "select cursor, job, step, task, agent, failed, at, text from logs \
          where cursor > $1 order by cursor limit 1000",
         "insert into logs (cursor, job, step, task, agent, failed, at, text) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    ),
+    (
+        "select cursor, at, kind, about, job, agent, subject, text from history \
+         where cursor > $1 order by cursor limit 1000",
+        "insert into history (cursor, at, kind, about, job, agent, subject, text) \
          values ($1, $2, $3, $4, $5, $6, $7, $8)",
     ),
 ];

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use grange_faults::point;
 use grange_protocol::file::{Blob, Output};
+use grange_protocol::history::HistoryView;
 use grange_protocol::{AgentId, Millis, TaskRef};
 use grange_scheduler::{Fact, Recorded, State};
 
 use super::archive::{Questions, blob, role_number};
 use super::database::{Connection, Readers, Value};
-use super::replay::{Replayed, facts_after, replay};
+use super::replay::{Replayed, replay};
 use super::schema::{Snapshot, bring_up_to_date};
-use super::{Answer, Archive, AttemptLog, Journal, JournalError, encode, pack};
+use super::{
+    Answer, Archive, AttemptLog, Journal, JournalError, Remembered, encode, history, pack,
+};
 
 /// Facts that one statement inserts.
 const ROWS_PER_INSERT: usize = 32;
@@ -51,6 +54,7 @@ impl<C: Connection> Writer<C> {
         &mut self,
         facts: &[Recorded],
         logs: &[AttemptLog],
+        history: &[HistoryView],
     ) -> Result<u64, JournalError> {
         let first = self.seq + 1;
         let mut rows = Vec::with_capacity(facts.len());
@@ -62,14 +66,14 @@ impl<C: Connection> Writer<C> {
             return Ok(first);
         }
         self.is_in_doubt = true;
-        self.write(facts, rows, logs).await?;
+        self.write(facts, rows, logs, history).await?;
         self.is_in_doubt = false;
         self.seq += facts.len() as u64;
         Ok(first)
     }
 
-    /// After a failure: whether these facts came to be durable all the same. Where a batch has logs
-    /// only, nobody can tell; a log may then be kept twice.
+    /// After a failure: whether these facts came to be durable all the same. Where a batch has no facts,
+    /// nobody can tell; a log may then be kept twice, and a line of the history has its number.
     async fn was_written(&mut self, rows: &[(i64, i64, Vec<u8>)]) -> Result<bool, JournalError> {
         self.connection.renew().await?;
         let after = "select seq, fact from journal where seq > $1 order by seq";
@@ -88,6 +92,7 @@ impl<C: Connection> Writer<C> {
         facts: &[Recorded],
         rows: Vec<(i64, i64, Vec<u8>)>,
         logs: &[AttemptLog],
+        history: &[HistoryView],
     ) -> Result<(), JournalError> {
         let connection = &mut self.connection;
         let first = self.seq + 1;
@@ -109,6 +114,7 @@ impl<C: Connection> Writer<C> {
         for log in logs {
             insert_log(connection, log).await?;
         }
+        history::insert(connection, history).await?;
         point("journal.commit")?;
         connection.fetch("commit", Vec::new()).await?;
         point("journal.committed")?;
@@ -161,12 +167,21 @@ impl<C: Connection> Writer<C> {
 }
 
 impl<C: Connection> Journal for Writer<C> {
-    fn append<'a>(&'a mut self, facts: &'a [Recorded], logs: &'a [AttemptLog]) -> Answer<'a, u64> {
-        Box::pin(self.append(facts, logs))
+    fn append<'a>(
+        &'a mut self,
+        facts: &'a [Recorded],
+        logs: &'a [AttemptLog],
+        history: &'a [HistoryView],
+    ) -> Answer<'a, u64> {
+        Box::pin(self.append(facts, logs, history))
     }
 
-    fn facts_after(&mut self, seq: u64) -> Answer<'_, Vec<(u64, Recorded)>> {
-        Box::pin(facts_after(&mut self.connection, seq))
+    fn remembered(&mut self) -> Answer<'_, Remembered> {
+        Box::pin(history::remembered(&mut self.connection))
+    }
+
+    fn history_after(&mut self, cursor: u64) -> Answer<'_, Vec<HistoryView>> {
+        Box::pin(history::after(&mut self.connection, cursor))
     }
 
     fn snapshot<'a>(&'a mut self, state: &'a State) -> Answer<'a, ()> {

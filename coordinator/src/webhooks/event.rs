@@ -4,104 +4,30 @@
 //! farm as the HTTP API shows it. An event's id is made of what happened, so it is the same whenever
 //! and however often the event is told, by this coordinator or by one that starts after it.
 
-use std::fmt;
-use std::str::FromStr;
-
+use grange_protocol::history::HistoryKind;
 use grange_protocol::shot::Label;
 use grange_protocol::{BlobHash, Millis};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) enum Kind {
-    JobSubmitted,
-    /// Its first task was given to an agent.
-    JobStarted,
-    JobPaused,
-    JobResumed,
-    JobRetried,
-    JobCompleted,
-    JobFailed,
-    JobCanceled,
-    AgentOnline,
-    /// It has been away for its grace.
-    AgentOffline,
-    StorageFull,
-    StorageRecovered,
-    /// Somebody tries a webhook out.
-    Test,
-}
-
-impl Kind {
-    /// All that a webhook can ask for.
-    pub(crate) const ALL: [Self; 12] = [
-        Self::JobSubmitted,
-        Self::JobStarted,
-        Self::JobPaused,
-        Self::JobResumed,
-        Self::JobRetried,
-        Self::JobCompleted,
-        Self::JobFailed,
-        Self::JobCanceled,
-        Self::AgentOnline,
-        Self::AgentOffline,
-        Self::StorageFull,
-        Self::StorageRecovered,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::JobSubmitted => "job.submitted",
-            Self::JobStarted => "job.started",
-            Self::JobPaused => "job.paused",
-            Self::JobResumed => "job.resumed",
-            Self::JobRetried => "job.retried",
-            Self::JobCompleted => "job.completed",
-            Self::JobFailed => "job.failed",
-            Self::JobCanceled => "job.canceled",
-            Self::AgentOnline => "agent.online",
-            Self::AgentOffline => "agent.offline",
-            Self::StorageFull => "storage.full",
-            Self::StorageRecovered => "storage.recovered",
-            Self::Test => "webhook.test",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl From<Kind> for String {
-    fn from(kind: Kind) -> Self {
-        kind.name().into()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no event")]
-pub(crate) struct NoSuchKind(String);
-
-impl FromStr for Kind {
-    type Err = NoSuchKind;
-
-    fn from_str(name: &str) -> Result<Self, NoSuchKind> {
-        let known = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        known.ok_or_else(|| NoSuchKind(name.into()))
-    }
-}
-
-impl TryFrom<String> for Kind {
-    type Error = NoSuchKind;
-
-    fn try_from(name: String) -> Result<Self, NoSuchKind> {
-        name.parse()
-    }
-}
+/// What a webhook can ask for, of all that the history has.
+pub(crate) const KINDS: [HistoryKind; 12] = [
+    HistoryKind::JobSubmitted,
+    HistoryKind::JobStarted,
+    HistoryKind::JobPaused,
+    HistoryKind::JobResumed,
+    HistoryKind::JobRetried,
+    HistoryKind::JobCompleted,
+    HistoryKind::JobFailed,
+    HistoryKind::JobCanceled,
+    HistoryKind::AgentOnline,
+    HistoryKind::AgentOffline,
+    HistoryKind::StorageFull,
+    HistoryKind::StorageRecovered,
+];
+/// Somebody tries a webhook out.
+pub(crate) const TEST: &str = "webhook.test";
 
 /// Something that happened, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +35,7 @@ pub(crate) struct Event {
     /// The same whenever it is told.
     pub(crate) id: String,
     #[serde(rename = "type")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: String,
     /// JSON, as it is signed and sent.
     pub(crate) body: String,
 }
@@ -125,7 +51,7 @@ pub(crate) struct Teller {
 #[derive(Serialize)]
 struct Body<'a, D> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     timestamp: String,
     farm: &'a Label,
     data: &'a D,
@@ -135,16 +61,16 @@ impl Teller {
     /// `which` tells it from all others of its kind.
     pub(crate) fn event(
         &self,
-        kind: Kind,
+        kind: &str,
         which: &str,
         at: Millis,
         data: &impl Serialize,
     ) -> Option<Event> {
         let origin = format!("{}/{kind}/{which}", self.authority);
         let hash = BlobHash::of(origin.as_bytes()).to_string();
-        let body = Body { kind: kind.name(), timestamp: rfc3339(at)?, farm: &self.farm, data };
+        let body = Body { kind, timestamp: rfc3339(at)?, farm: &self.farm, data };
         let body = serde_json::to_string(&body).ok()?;
-        Some(Event { id: format!("msg_{}", hash.get(..32)?), kind, body })
+        Some(Event { id: format!("msg_{}", hash.get(..32)?), kind: kind.into(), body })
     }
 }
 
@@ -166,7 +92,7 @@ mod tests {
     #[test]
     fn a_body_says_what_happened_when_and_where() {
         let at = Millis(1_667_507_170_344);
-        let event = teller().event(Kind::JobCompleted, "7", at, &json!({ "id": 7 })).unwrap();
+        let event = teller().event("job.completed", "7", at, &json!({ "id": 7 })).unwrap();
         let body: Value = serde_json::from_str(&event.body).unwrap();
         let expected = json!({
             "type": "job.completed", "timestamp": "2022-11-03T20:26:10.344Z", "farm": "meadow",
@@ -180,22 +106,14 @@ mod tests {
         let id_of = |teller: Teller, kind, which, at| {
             teller.event(kind, which, Millis(at), &()).unwrap().id
         };
-        let id = id_of(teller(), Kind::JobPaused, "7/1", 5);
+        let id = id_of(teller(), "job.paused", "7/1", 5);
         // A coordinator that starts anew may look later.
-        assert_eq!(id, id_of(teller(), Kind::JobPaused, "7/1", 6));
-        assert_ne!(id, id_of(teller(), Kind::JobResumed, "7/1", 5));
-        assert_ne!(id, id_of(teller(), Kind::JobPaused, "7/2", 5));
+        assert_eq!(id, id_of(teller(), "job.paused", "7/1", 6));
+        assert_ne!(id, id_of(teller(), "job.resumed", "7/1", 5));
+        assert_ne!(id, id_of(teller(), "job.paused", "7/2", 5));
         let other = Teller { authority: BlobHash::of(b"another CA"), ..teller() };
-        assert_ne!(id, id_of(other, Kind::JobPaused, "7/1", 5));
+        assert_ne!(id, id_of(other, "job.paused", "7/1", 5));
         // A full stop in it would let a body pass for another one.
         assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{id}");
-    }
-
-    #[test]
-    fn every_kind_is_found_by_its_name() {
-        for kind in Kind::ALL {
-            assert_eq!(kind.name().parse::<Kind>().unwrap(), kind);
-        }
-        assert!("webhook.test".parse::<Kind>().is_err(), "nobody asks for that");
     }
 }

@@ -1,10 +1,10 @@
 //! What must outlive the coordinator: `webhooks.json` in the state directory.
 //!
-//! It holds the events that somebody still waits for, and up to which fact of the journal events
+//! It holds the events that somebody still waits for, and up to where in the history of the farm events
 //! were noted. A coordinator that was killed finds in its journal what happened after that, so the
 //! file may lag behind and nobody has to wait for the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,25 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use grange_protocol::{AgentId, JobId};
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 
 const FILE: &str = "webhooks.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Earlier ones counted facts, and knew themselves who was there.
+const VERSION_OLDEST: u32 = 1;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Kept {
     pub(super) version: u32,
-    /// The latest fact whose event is noted.
-    pub(super) seen: u64,
-    /// Open jobs whose start was told.
-    pub(super) started: BTreeSet<JobId>,
-    /// Agents that are online as far as anybody was told.
-    pub(super) online: BTreeSet<AgentId>,
-    pub(super) storage_full: bool,
+    /// The cursor of the latest event that is noted; `None` in an earlier version.
+    pub(super) heard: Option<u64>,
     pub(super) events: Vec<Arc<Event>>,
     /// By a receiver's address: the ids of its events in their order, and failed attempts.
     pub(super) waiting: BTreeMap<String, Vec<(String, usize)>>,
@@ -54,7 +49,7 @@ impl Place {
             Err(error) => return Err(error).with_context(|| format!("{path} cannot be read")),
         };
         match serde_json::from_slice::<Kept>(&bytes) {
-            Ok(kept) if kept.version == VERSION => Ok(Some(kept)),
+            Ok(kept) if (VERSION_OLDEST..=VERSION).contains(&kept.version) => Ok(Some(kept)),
             _ => {
                 // Messages are no reason for a farm to stand still.
                 let aside = self.0.with_extension("json.unread");
@@ -107,13 +102,17 @@ mod tests {
         assert_eq!(place.read().unwrap(), None);
         let kept = Kept {
             version: VERSION,
-            seen: 7,
-            started: [JobId(3)].into(),
+            heard: Some(7),
             waiting: [("http://host/".into(), vec![("msg_1".into(), 2)])].into(),
             ..Kept::default()
         };
         place.write(kept.clone()).unwrap();
         assert_eq!(place.read().unwrap(), Some(kept));
+        let earlier = r#"{"version":1,"seen":9,"started":[3],"online":[],"storage_full":false,
+            "events":[],"waiting":{"http://host/":[["msg_1",2]]}}"#;
+        fs::write(dir.path().join(FILE), earlier).unwrap();
+        let read = place.read().unwrap().unwrap();
+        assert_eq!((read.heard, read.waiting["http://host/"].len()), (None, 1));
         fs::write(dir.path().join(FILE), "{").unwrap();
         assert_eq!(place.read().unwrap(), None);
         assert_eq!(fs::read(dir.path().join("webhooks.json.unread")).unwrap(), b"{");

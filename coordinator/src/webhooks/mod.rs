@@ -1,10 +1,10 @@
 //! Webhooks: whoever is configured hears of jobs and agents by signed POSTs.
 //!
-//! The farm's loop says what happened ([`hearing`]), after it is durable; it waits for no disk and no
-//! network. Each receiver has a queue of its own ([`queue`]) and a task that works it off
+//! The farm's loop says what has happened ([`hearing`]), as its [history](crate::history) has it; it
+//! waits for no disk and no network. Each receiver has a queue of its own ([`queue`]) and a task that works it off
 //! ([`delivery`]). What waits is kept in a file ([`kept`]), which follows a moment later: what a
-//! coordinator that is killed had not kept yet, the next one finds in the journal. So events of jobs
-//! come at least once, and those of agents and storage almost always.
+//! coordinator that is killed had not kept yet, the next one finds in the journal. So events come at
+//! least once.
 //!
 //! Bodies, ids and signatures are as the Standard Webhooks specification has them ([`event`],
 //! [`signing`]).
@@ -24,15 +24,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use grange_daemon::clock::Clock;
+use grange_protocol::history::{HistoryKind, HistoryView};
 use grange_protocol::shot::Label;
-use grange_protocol::{AgentId, BlobHash, JobId, Millis};
-use grange_scheduler::Recorded;
+use grange_protocol::{BlobHash, Millis};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use crate::farm::FarmHandle;
 use crate::journal::Journal;
 use delivery::{Client, Outcome};
-use event::{Event, Kind, Teller};
+use event::{Event, TEST, Teller};
 use kept::{Kept, Place};
 use queue::{Next, Queue, Then};
 use settings::Webhook;
@@ -57,20 +58,16 @@ pub(crate) struct Webhooks {
     wakes: Vec<Notify>,
     /// Something is to be written down.
     changed: Notify,
-    /// Facts that were not noted before the coordinator ended, taken once.
-    missed: Mutex<Vec<(u64, Recorded)>>,
+    /// What was not noted before the coordinator ended, taken once.
+    missed: Mutex<Vec<HistoryView>>,
 }
 
 struct Book {
     receivers: Vec<Receiver>,
     /// That any receiver wants to hear of.
-    wanted: BTreeSet<Kind>,
-    seen: u64,
-    started: BTreeSet<JobId>,
-    online: BTreeSet<AgentId>,
-    storage_full: bool,
-    /// Agents that are away, and when that is told.
-    leaving: BTreeMap<AgentId, Millis>,
+    wanted: BTreeSet<HistoryKind>,
+    /// The cursor of the latest event that is durable and noted.
+    heard: u64,
 }
 
 struct Receiver {
@@ -79,6 +76,8 @@ struct Receiver {
     counts: Counts,
     /// Dropped since the receiver last took something.
     dropped_now: u64,
+    /// It is told in the history that it takes nothing.
+    has_given_up: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,13 +104,14 @@ pub(crate) struct Delivering {
 
 impl Webhooks {
     /// Checks what is configured, and reads what the coordinator before was still to tell. `None` if
-    /// nobody wants to hear anything.
+    /// nobody wants to hear anything. `last` is the latest cursor of the history.
     pub(crate) async fn open(
         settings: &[WebhookSettings],
         state_dir: &Path,
         farm: Label,
         authority: BlobHash,
         journal: &mut dyn Journal,
+        last: u64,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let webhooks = settings::checked(settings)?;
         let place = Place::in_dir(state_dir);
@@ -121,12 +121,10 @@ impl Webhooks {
         }
         let client = Client::new(webhooks.iter().map(|webhook| &webhook.uri))?;
         let kept = place.read()?;
-        let missed = match &kept {
-            Some(kept) => journal.facts_after(kept.seen).await?,
-            // Nobody was promised anything yet.
-            None => Vec::new(),
-        };
-        let book = Book::new(webhooks, kept.unwrap_or_default());
+        // Where nobody has listened before, nobody was promised anything.
+        let heard = kept.as_ref().and_then(|kept| kept.heard).map_or(last, |heard| heard.min(last));
+        let missed = journal.history_after(heard).await?;
+        let book = Book::new(webhooks, kept.unwrap_or_default(), heard);
         Ok(Some(Arc::new(Self {
             teller: Teller { farm, authority },
             place,
@@ -139,11 +137,11 @@ impl Webhooks {
         })))
     }
 
-    /// Begins to deliver.
-    pub(crate) fn deliver(self: &Arc<Self>) -> Delivering {
+    /// Begins to deliver. The farm is told of receivers that take nothing.
+    pub(crate) fn deliver(self: &Arc<Self>, farm: &FarmHandle) -> Delivering {
         let mut tasks = JoinSet::new();
         for at in 0..self.wakes.len() {
-            tasks.spawn(self.clone().deliver_to(at));
+            tasks.spawn(self.clone().deliver_to(at, farm.clone()));
         }
         let keeping = self.clone();
         tasks.spawn(async move {
@@ -181,10 +179,10 @@ impl Webhooks {
     }
 
     /// For whoever wants to hear of it.
-    fn note(&self, book: &mut Book, event: Event) {
+    fn note(&self, book: &mut Book, kind: HistoryKind, event: Event) {
         let event = Arc::new(event);
         for (receiver, wake) in book.receivers.iter_mut().zip(&self.wakes) {
-            if receiver.webhook.events.contains(&event.kind) {
+            if receiver.webhook.events.contains(&kind) {
                 receiver.push(event.clone());
                 wake.notify_one();
             }
@@ -192,11 +190,11 @@ impl Webhooks {
         self.changed.notify_one();
     }
 
-    async fn deliver_to(self: Arc<Self>, at: usize) {
+    async fn deliver_to(self: Arc<Self>, at: usize, farm: FarmHandle) {
         loop {
             let next = self.book().receivers[at].queue.next(self.now());
             match next {
-                Next::Send(event) => self.attempt(at, &event).await,
+                Next::Send(event) => self.attempt(at, &event, &farm).await,
                 Next::Wait(until) => tokio::select! {
                     () = tokio::time::sleep_until(self.clock.instant_at(until.0)) => {}
                     () = self.wakes[at].notified() => {}
@@ -206,11 +204,15 @@ impl Webhooks {
         }
     }
 
-    async fn attempt(&self, at: usize, event: &Event) {
+    async fn attempt(&self, at: usize, event: &Event, farm: &FarmHandle) {
         let webhook = self.book().receivers[at].webhook.clone();
         let outcome = self.client.send(&webhook, event, self.now().0 / 1_000).await;
-        self.book().receivers[at].take(event, outcome, self.now());
+        let given_up = self.book().receivers[at].take(event, outcome, self.now());
         self.changed.notify_one();
+        if let Some(why) = given_up {
+            // A farm that stops tells nothing more.
+            let _ = farm.look(move |farm| farm.hear_given_up(why)).await;
+        }
     }
 
     async fn keep(&self) -> anyhow::Result<()> {
@@ -230,7 +232,7 @@ impl Delivering {
 }
 
 impl Book {
-    fn new(webhooks: Vec<Webhook>, kept: Kept) -> Self {
+    fn new(webhooks: Vec<Webhook>, kept: Kept, heard: u64) -> Self {
         let events: BTreeMap<&str, Arc<Event>> =
             kept.events.iter().map(|event| (event.id.as_str(), event.clone())).collect();
         let wanted = webhooks.iter().flat_map(|webhook| webhook.events.iter().copied()).collect();
@@ -241,17 +243,16 @@ impl Book {
                     queue.push(event.clone(), *attempts);
                 }
             }
-            Receiver { webhook, queue, counts: Counts::default(), dropped_now: 0 }
+            let counts = Counts::default();
+            Receiver { webhook, queue, counts, dropped_now: 0, has_given_up: false }
         };
-        Self {
-            receivers: webhooks.into_iter().map(receiver).collect(),
-            wanted,
-            seen: kept.seen,
-            started: kept.started,
-            online: kept.online,
-            storage_full: kept.storage_full,
-            leaving: BTreeMap::new(),
-        }
+        Self { receivers: webhooks.into_iter().map(receiver).collect(), wanted, heard }
+    }
+
+    /// What any receiver is still to be told.
+    fn waiting(&self) -> impl Iterator<Item = &Event> {
+        let receivers = self.receivers.iter();
+        receivers.flat_map(|receiver| receiver.queue.waiting()).map(|waiting| &*waiting.event)
     }
 
     fn kept(&self) -> Kept {
@@ -266,10 +267,7 @@ impl Book {
             waiting.insert(receiver.webhook.uri.to_string(), ids);
         }
         Kept {
-            seen: self.seen,
-            started: self.started.clone(),
-            online: self.online.clone(),
-            storage_full: self.storage_full,
+            heard: Some(self.heard),
             events: events.into_values().collect(),
             waiting,
             ..Kept::default()
@@ -293,12 +291,16 @@ impl Receiver {
         }
     }
 
-    fn take(&mut self, event: &Event, outcome: Outcome, now: Millis) {
+    /// Returns a sentence if that is the end of the event, and the receiver has taken nothing since the
+    /// last one that ended so.
+    fn take(&mut self, event: &Event, outcome: Outcome, now: Millis) -> Option<String> {
         let name = &self.webhook.name;
         let what = format!("{} ({})", event.kind, event.id);
+        let mut given_up = None;
         match outcome {
             Outcome::Taken(_) => {
                 self.counts.delivered += 1;
+                self.has_given_up = false;
                 tracing::debug!("the webhook {name} took {what}");
                 if self.queue.delivered(&event.id) {
                     let waiting = self.queue.waiting().len();
@@ -320,6 +322,7 @@ impl Receiver {
                     "the webhook {name} answered 410 Gone and is told nothing more: take it out of the \
                      configuration, or start the coordinator anew when it is back"
                 );
+                given_up = Some("answered 410 Gone and is told nothing more".to_owned());
             }
             Outcome::Failed(why, spared) => {
                 self.counts.failed += 1;
@@ -336,11 +339,17 @@ impl Receiver {
                     Then::GivenUp => {
                         self.counts.given_up += 1;
                         tracing::error!(webhook = %name, "the webhook {name} {why}: {what} is given up");
+                        given_up = Some(format!("{why}: {} is given up", event.kind));
                     }
                     Then::Dropped => {}
                 }
             }
         }
+        let why = given_up.filter(|_| !self.has_given_up)?;
+        self.has_given_up = true;
+        // Some addresses are secrets.
+        let host = self.webhook.uri.host().unwrap_or_default();
+        Some(format!("the webhook at {host} {why}"))
     }
 }
 
@@ -378,7 +387,7 @@ pub(crate) async fn try_out(
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     let teller = Teller { farm, authority: BlobHash::from_bytes(random) };
     let data = serde_json::json!({ "message": "somebody tries this webhook out" });
-    let event = teller.event(Kind::Test, "", now, &data).context("the clock is wrong")?;
+    let event = teller.event(TEST, "", now, &data).context("the clock is wrong")?;
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for webhook in &webhooks {
         let name = &webhook.name;

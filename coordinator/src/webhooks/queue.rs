@@ -148,13 +148,12 @@ fn after(now: Millis, pause: Duration) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhooks::event::Kind;
 
     const PAUSES: [Duration; 3] =
         [Duration::from_secs(5), Duration::from_secs(300), Duration::from_secs(1_800)];
 
     fn event(id: &str) -> Arc<Event> {
-        Arc::new(Event { id: id.into(), kind: Kind::JobCompleted, body: String::new() })
+        Arc::new(Event { id: id.into(), kind: "job.completed".into(), body: String::new() })
     }
 
     fn queue(ids: &[&str]) -> Queue {

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::http::Uri;
+use grange_protocol::history::HistoryKind;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::event::Kind;
+use super::event::KINDS;
 use super::signing::Secret;
 
 /// Receivers of one farm.
@@ -53,7 +54,7 @@ pub(crate) struct Webhook {
     /// The address without what may be secret in it, for logs and figures.
     pub(crate) name: String,
     pub(crate) secret: Secret,
-    pub(crate) events: BTreeSet<Kind>,
+    pub(crate) events: BTreeSet<HistoryKind>,
     pub(crate) pauses: Arc<[Duration]>,
 }
 
@@ -82,7 +83,7 @@ impl WebhookSettings {
         let (uri, name) = self.address()?;
         let secret = self.secret(&name)?;
         let events = match &self.events {
-            None => Kind::ALL.into(),
+            None => KINDS.into(),
             Some(names) => {
                 anyhow::ensure!(
                     !names.is_empty(),
@@ -145,10 +146,10 @@ impl WebhookSettings {
     }
 }
 
-fn kind(event: &str, name: &str) -> anyhow::Result<Kind> {
-    event.parse().map_err(|why| {
-        let known = Kind::ALL.map(Kind::name).join(", ");
-        anyhow::anyhow!("{why} that the webhook {name} could hear of: there are {known}")
+fn kind(event: &str, name: &str) -> anyhow::Result<HistoryKind> {
+    KINDS.into_iter().find(|kind| kind.name() == event).with_context(|| {
+        let known = KINDS.map(HistoryKind::name).join(", ");
+        format!("`{event}` is no event that the webhook {name} could hear of: there are {known}")
     })
 }
 
@@ -169,7 +170,7 @@ mod tests {
         let webhook = read(&text).unwrap();
         assert_eq!(webhook.uri, "https://example.org/hook?key=1");
         assert_eq!(webhook.name, "https://example.org/hook");
-        assert_eq!(webhook.events, Kind::ALL.into());
+        assert_eq!(webhook.events, KINDS.into());
         assert_eq!(webhook.pauses.iter().sum::<Duration>(), Duration::from_secs(113_705));
         assert!(!format!("{webhook:?}").contains("MfKQ"));
         let settings: WebhookSettings = toml::from_str(&text).unwrap();

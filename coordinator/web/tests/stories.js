@@ -282,7 +282,18 @@ export async function viewing(stage) {
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.locator('a[href="#/jobs/1"]').waitFor();
     assert.equal(await page.getByRole('checkbox').count(), 0);
-    const allowed = ['Sign out', 'All', 'Open', 'Completed', 'Failed', 'Canceled', 'Colours'];
+    const allowed = [
+        'Sign out',
+        'All',
+        'Open',
+        'Completed',
+        'Failed',
+        'Canceled',
+        'Colours',
+    ].concat(
+        // Of the history.
+        ['Jobs', 'Agents', 'Farm', 'Older'],
+    );
     const buttons = async () => {
         const names = await page.getByRole('button').allTextContents();
         const strange = names.filter(
@@ -311,6 +322,68 @@ export async function viewing(stage) {
     assert.deepEqual(refused, [403, 403, 403, 403, 403]);
     const read = await page.evaluate(async () => (await fetch('/api/v1/jobs')).status);
     assert.equal(read, 200);
+}
+
+/**
+ * What happened is on the farm's page, and what happens shows up there by itself.
+ * @param {Stage} stage
+ */
+export async function remembering(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    await stage.go('/farm');
+    const history = page.getByRole('region', { name: 'History' });
+    const lines = history.getByRole('listitem');
+    await history.getByText('is online').waitFor();
+    const job = await stage.ask('submit');
+    const subject = `job ${job} (fake.blend)`;
+    await lines.filter({ hasText: `${subject} was submitted by` }).waitFor();
+    await lines.filter({ hasText: `${subject} is completed` }).waitFor();
+    const time = lines.first().locator('time');
+    assert.match((await time.getAttribute('title')) ?? '', /20\d\d at \d\d:\d\d:\d\d$/);
+    await stage.isAccessible('the history');
+    await stage.fitsAPhone('the history');
+    await stage.picture('history');
+
+    // Of agents alone, then of jobs, of which there are more than a page.
+    await history.getByRole('button', { name: 'Agents' }).click();
+    await stage.eventually(
+        'agents only',
+        async () => (await lines.filter({ hasText: subject }).count()) === 0,
+    );
+    await lines.filter({ hasText: 'agent host is online' }).waitFor();
+    await stage.ask('pause and resume');
+    assert.equal(await lines.filter({ hasText: subject }).count(), 0);
+    await history.getByRole('button', { name: 'Jobs' }).click();
+    await lines.filter({ hasText: 'was resumed by' }).first().waitFor();
+    const older = history.getByRole('button', { name: 'Older' });
+    const submitted = lines.filter({ hasText: `${subject} was submitted by` });
+    assert.equal(await submitted.count(), 0);
+    while ((await submitted.count()) === 0) {
+        const before = await lines.count();
+        await older.click();
+        await stage.eventually('older ones', async () => (await lines.count()) > before);
+    }
+    const texts = await lines.allTextContents();
+    assert.equal(texts.filter((text) => text.includes('was paused by')).length, 12);
+
+    // While the coordinator was away nothing is missed.
+    await stage.ask('restart');
+    await history.getByRole('button', { name: 'All' }).click();
+    await stage.eventually(
+        'both starts',
+        async () => (await lines.filter({ hasText: 'the coordinator started' }).count()) >= 1,
+    );
+
+    // A job has its own.
+    await stage.go(`/jobs/${job}`);
+    await history.getByText('was submitted by').waitFor();
+    assert.deepEqual(
+        (await lines.locator('.text').allTextContents()).map((text) => text.split(' by ')[0]),
+        ['is completed', 'has begun', 'was submitted'],
+    );
+    await stage.isAccessible('the history of a job');
+    await stage.fitsAPhone('the history of a job');
 }
 
 /**

@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Agent(AgentCommand),
     /// Show what scenes were measured to need: memory and time
     Footprints,
+    /// Show what happened lately: to jobs, to render hosts, to the farm itself
+    History(History),
     /// Show what Blender printed
     Logs(Logs),
     /// Let hosts, people and programs into the farm
@@ -296,6 +298,31 @@ pub(crate) struct Agents {
     /// Show what was decided about their devices, and why: of one agent, or of all
     #[arg(long, value_name = "AGENT", num_args = 0..=1)]
     pub(crate) why: Option<Option<String>>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Only of jobs
+    #[arg(long, group = "about")]
+    pub(crate) jobs: bool,
+    /// Only of render hosts
+    #[arg(long, group = "about")]
+    pub(crate) agents: bool,
+    /// Only of the farm itself: its coordinator, its storage, who may do what
+    #[arg(long, group = "about")]
+    pub(crate) farm: bool,
+    /// Only of one job, also of one that is gone
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<u32>,
+    /// Only of one host: its name, or its id
+    #[arg(long, value_name = "AGENT")]
+    pub(crate) agent: Option<String>,
+    /// Lines at most, the latest ones
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Go on as things happen, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

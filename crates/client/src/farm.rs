@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use grange_protocol::client::{
-    AgentAction, ApiToken, ApiTokenView, JobAction, JoinToken, LogsQuery, OutputsQuery, Page,
-    PageLink, Request, Response, Role, SubmissionKey, WatchRequest,
+    AgentAction, ApiToken, ApiTokenView, HistoryQuery, JobAction, JoinToken, LogsQuery,
+    OutputsQuery, Page, PageLink, Request, Response, Role, SubmissionKey, WatchRequest,
 };
 use grange_protocol::file::Blob;
+use grange_protocol::history::HistoryView;
 use grange_protocol::shot::Label;
 use grange_protocol::stream::Open;
 use grange_protocol::view::{
@@ -181,6 +182,15 @@ impl Farm {
     pub async fn logs(&self, query: LogsQuery) -> Result<Page<LogView>, ClientError> {
         self.call(Request::Logs(query), |response| match response {
             Response::Logs(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// One page of what happened, the latest first.
+    pub async fn history(&self, query: HistoryQuery) -> Result<Page<HistoryView>, ClientError> {
+        self.call(Request::History(query), |response| match response {
+            Response::History(page) => Some(page),
             _ => None,
         })
         .await

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::{About, HistoryView};
 use crate::ids::{AgentId, BlobHash, JobId, StepIndex, TaskIndex};
 use crate::kinds::Submission;
 use crate::quantity::{Millis, Priority};
@@ -74,6 +75,8 @@ pub enum Request {
         agent: AgentId,
         action: AgentAction,
     },
+    /// What happened lately.
+    History(HistoryQuery),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,6 +97,7 @@ pub enum Response {
     ApiToken(ApiToken),
     ApiTokens(Vec<ApiTokenView>),
     PageLink(PageLink),
+    History(Page<HistoryView>),
 }
 
 /// What people do to a job.
@@ -148,6 +152,18 @@ pub struct LogsQuery {
     pub failed_only: bool,
     /// Logs older than this cursor; 0 for the first page.
     pub before: u64,
+}
+
+/// What happened lately, the latest first: all of it, or what fits everything that is said here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    pub about: Option<About>,
+    pub job: Option<JobId>,
+    pub agent: Option<AgentId>,
+    /// What has a smaller cursor; 0 for the first page.
+    pub before: u64,
+    /// Rows at most, up to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ pub mod connect;
 pub mod file;
 pub mod footprint;
 pub mod frames;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod join;

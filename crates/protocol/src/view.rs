@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::{DeviceInfo, DeviceKind, FailureKind, HostLoad, RuntimeInfo, Stage};
 use crate::file::Output;
 use crate::footprint::{Decision, DeviceState, Memory};
+use crate::history::HistoryView;
 use crate::ids::{AgentId, Epoch, JobId, StepIndex, TaskIndex};
 use crate::quantity::{Millis, Priority};
 use crate::schedule::Schedule;
@@ -280,6 +281,8 @@ pub enum WatchEvent {
         first: TaskIndex,
         states: String,
     },
+    /// One more line of the history, from now on. A watcher of a job is told that job's.
+    Happened(HistoryView),
 }
 
 impl TaskState {

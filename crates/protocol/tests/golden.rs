@@ -8,6 +8,7 @@ use grange_protocol::agent::*;
 use grange_protocol::client::*;
 use grange_protocol::file::*;
 use grange_protocol::footprint::*;
+use grange_protocol::history::*;
 use grange_protocol::job::*;
 use grange_protocol::kinds::*;
 use grange_protocol::manifest::ManifestEntry;
@@ -367,6 +368,9 @@ fn what_clients_ask() {
     ] {
         call(&format!("{action:?} an agent"), Request::ActOnAgent { agent, action });
     }
+    let about = Some(About::Farm);
+    let query = HistoryQuery { about, job: Some(JobId(7)), agent: None, before: 300, limit: 100 };
+    call("history", Request::History(query));
     for (name, kind) in [
         (
             "animation",
@@ -561,6 +565,17 @@ fn what_clients_are_told() {
     golden.pin("API tokens", Response::ApiTokens(vec![view]));
     let (url, role) = ("https://h/#link=00".into(), Role::Viewer);
     golden.pin("page link", Response::PageLink(PageLink { url, role, expires_at }));
+    let happened = HistoryView {
+        cursor: 300,
+        at: Millis(1000),
+        kind: HistoryKind::WebhookGaveUp,
+        job: Some(JobId(7)),
+        agent: Some(AgentId(Uuid::from_u128(5))),
+        subject: "host".into(),
+        text: "is online".into(),
+    };
+    let page = Page { rows: vec![happened.clone()], next: Some(300) };
+    golden.pin("history", Response::History(page));
     golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
     golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
     golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));
@@ -573,6 +588,7 @@ fn what_clients_are_told() {
     let (step, first, states) = (StepIndex(1), TaskIndex(3), "ccr".into());
     let states = WatchEvent::States { job: JobId(7), step, first, states };
     golden.pin("watch: states", Ok::<_, Refusal>(states));
+    golden.pin("watch: happened", Ok::<_, Refusal>(WatchEvent::Happened(happened)));
     golden.pin("watch: refused", Err::<WatchEvent, _>(refusal()));
     insta::assert_snapshot!(golden.0);
 }

@@ -190,6 +190,46 @@ export interface StorageView {
     collected_bytes: number;
 }
 
+export type HistoryKind =
+    | 'job.submitted'
+    | 'job.started'
+    | 'job.paused'
+    | 'job.resumed'
+    | 'job.retried'
+    | 'job.completed'
+    | 'job.failed'
+    | 'job.canceled'
+    | 'job.deleted'
+    | 'job.collected'
+    | 'agent.joined'
+    | 'agent.online'
+    | 'agent.offline'
+    | 'agent.drained'
+    | 'agent.resumed'
+    | 'agent.removed'
+    | 'storage.full'
+    | 'storage.recovered'
+    | 'coordinator.started'
+    | 'member.joined'
+    | 'invitation.made'
+    | 'token.made'
+    | 'token.revoked'
+    | 'webhook.gave_up';
+
+export type About = 'jobs' | 'agents' | 'farm';
+
+/** Something that happened. `text` follows on `subject` if that is not empty. */
+export interface HistoryView {
+    /** One more than that of what happened before. */
+    cursor: number;
+    at: number;
+    kind: HistoryKind;
+    job: number | null;
+    agent: string | null;
+    subject: string;
+    text: string;
+}
+
 export interface Page<T> {
     items: T[];
     next: string | null;
@@ -204,6 +244,7 @@ export type WatchEvent =
     | { jobgone: number }
     | { agentgone: string }
     | { states: { job: number; step: number; first: number; states: string } }
+    | { happened: HistoryView }
     | 'caughtup';
 
 /** What went wrong, in the coordinator's own sentence. */

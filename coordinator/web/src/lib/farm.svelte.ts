@@ -1,5 +1,5 @@
 /** The farm as it is now: one stream of events, from which everything that is shown follows. */
-import type { AgentView, FarmView, JobView, OutputView, WatchEvent } from './api';
+import type { AgentView, FarmView, HistoryView, JobView, OutputView, WatchEvent } from './api';
 import { batched, follow, type Link } from './stream';
 
 /** An output that arrived while somebody looked. */
@@ -19,6 +19,7 @@ export interface History {
 
 const HISTORY_MAX = 900;
 const ARRIVALS_MAX = 120;
+const HAPPENED_MAX = 500;
 const APPLY_EVERY_MS = 100;
 
 class Farm {
@@ -26,6 +27,10 @@ class Farm {
     jobs = $state.raw<ReadonlyMap<number, JobView>>(new Map());
     agents = $state.raw<ReadonlyMap<string, AgentView>>(new Map());
     arrivals = $state.raw<readonly Arrival[]>([]);
+    /** What happened since the page was opened, the latest first. */
+    happened = $state.raw<readonly HistoryView[]>([]);
+    /** Changes when something that happened may not be among that. */
+    happenedAnew = $state(0);
     rate = $state.raw<{ at: number[]; perMinute: number[] }>({ at: [], perMinute: [] });
     link = $state<Link>('connecting');
     /** When the latest word came. */
@@ -65,6 +70,7 @@ class Farm {
         this.jobs = new Map();
         this.agents = new Map();
         this.arrivals = [];
+        this.happened = [];
         this.view = null;
         this.ready = false;
     }
@@ -79,10 +85,12 @@ class Farm {
         if (this.#beginning) {
             jobs = new Map();
             agents = new Map();
+            this.happenedAnew += 1;
             this.#beginning = false;
             this.ready = true;
         }
         const arrivals: Arrival[] = [];
+        const happened: HistoryView[] = [];
         for (const event of events) {
             if (event === 'caughtup') continue;
             if ('job' in event) {
@@ -102,6 +110,8 @@ class Farm {
                 this.view = event.farm;
             } else if ('output' in event) {
                 arrivals.push({ ...event.output, at: Date.now() });
+            } else if ('happened' in event) {
+                happened.push(event.happened);
             }
         }
         if (jobs) this.jobs = jobs;
@@ -112,7 +122,22 @@ class Farm {
         if (arrivals.length > 0) {
             this.arrivals = [...arrivals.reverse(), ...this.arrivals].slice(0, ARRIVALS_MAX);
         }
+        if (happened.length > 0) this.#tell(happened);
         this.#rememberRate();
+    }
+
+    /** A stream that lags leaves out what happened in between, and so do we of what is too much. */
+    #tell(events: readonly HistoryView[]) {
+        const all = [...events.toReversed(), ...this.happened];
+        const isWhole = all.every(
+            ({ cursor }, at) => at === 0 || all[at - 1]?.cursor === cursor + 1,
+        );
+        if (isWhole && all.length <= HAPPENED_MAX) {
+            this.happened = all;
+        } else {
+            this.happened = events.toReversed();
+            this.happenedAnew += 1;
+        }
     }
 
     #remember(agent: AgentView) {

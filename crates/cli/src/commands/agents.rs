@@ -36,7 +36,7 @@ pub(super) async fn act(session: &Session, command: AgentCommand) -> anyhow::Res
 }
 
 /// The agent of that name, or id.
-fn named(agents: &[AgentView], name: &str) -> anyhow::Result<AgentId> {
+pub(super) fn named(agents: &[AgentView], name: &str) -> anyhow::Result<AgentId> {
     let is_meant = |agent: &&AgentView| agent.name.as_str() == name || agent.id.to_string() == name;
     let meant: Vec<&AgentView> = agents.iter().filter(is_meant).collect();
     match meant[..] {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod dashboard;
+mod history;
 mod jobs;
 mod local;
 mod members;
@@ -62,6 +63,7 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         }
         Command::Agents(args) => members::agents(session, args).await,
         Command::Footprints => members::footprints(session).await,
+        Command::History(args) => history::run(session, args).await,
         Command::Logs(args) => jobs::logs(session, args).await,
         Command::Token(Token::Create(args)) if args.api => {
             tokens::create_for_api(session, args).await

@@ -8,10 +8,13 @@ mod tokens;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width, presets};
 use grange_protocol::Millis;
 use grange_protocol::agent::DeviceKind;
+use grange_protocol::history::HistoryView;
 use grange_protocol::view::{
     FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
 };
 use indicatif::{DecimalBytes, FormattedDuration};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
@@ -162,6 +165,13 @@ pub(crate) fn log(log: &LogView) {
         ago(log.at)
     ));
     line(log.text.trim_end());
+}
+
+/// A line of the history: when it happened, by this host's clock on the wall, and what.
+pub(crate) fn happened(event: &HistoryView) -> String {
+    let at = i64::try_from(event.at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    let at = at.unwrap_or_default().to_zoned(TimeZone::system());
+    format!("{}  {}", at.strftime("%Y-%m-%d %H:%M:%S"), event.sentence())
 }
 
 /// Says that the farm has no room, if it has none.

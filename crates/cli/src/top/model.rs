@@ -176,7 +176,10 @@ impl Model {
                 self.latest().agents.remove(&agent);
             }
             News::Event(
-                WatchEvent::Task { .. } | WatchEvent::States { .. } | WatchEvent::Output { .. },
+                WatchEvent::Task { .. }
+                | WatchEvent::States { .. }
+                | WatchEvent::Output { .. }
+                | WatchEvent::Happened(_),
             ) => {}
             News::Away(since, why) => {
                 self.beginning = None;

@@ -1,0 +1,139 @@
+//! What happened on a farm lately, for people who were not there.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, JobId};
+use crate::quantity::Millis;
+
+macro_rules! kinds {
+    // A name is a token and no literal, for schemas do not see literals that come from a macro.
+    ($($(#[$doc:meta])* $variant:ident = $name:tt,)*) => {
+        /// What kind of thing happened. Append-only.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+        pub enum HistoryKind {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl HistoryKind {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    JobSubmitted = "job.submitted",
+    /// Its first task was given to an agent.
+    JobStarted = "job.started",
+    JobPaused = "job.paused",
+    JobResumed = "job.resumed",
+    JobRetried = "job.retried",
+    JobCompleted = "job.completed",
+    JobFailed = "job.failed",
+    JobCanceled = "job.canceled",
+    /// By somebody.
+    JobDeleted = "job.deleted",
+    /// It was old enough to go, or room was needed.
+    JobCollected = "job.collected",
+    /// A host is a member now.
+    AgentJoined = "agent.joined",
+    AgentOnline = "agent.online",
+    /// It has been away for its grace.
+    AgentOffline = "agent.offline",
+    AgentDrained = "agent.drained",
+    AgentResumed = "agent.resumed",
+    AgentRemoved = "agent.removed",
+    StorageFull = "storage.full",
+    StorageRecovered = "storage.recovered",
+    CoordinatorStarted = "coordinator.started",
+    /// Somebody is a member now who renders nothing.
+    MemberJoined = "member.joined",
+    /// Somebody made a join string.
+    InvitationMade = "invitation.made",
+    /// Somebody made a token of the HTTP API.
+    TokenMade = "token.made",
+    TokenRevoked = "token.revoked",
+    /// A receiver did not take an event, however often it was asked.
+    WebhookGaveUp = "webhook.gave_up",
+}
+
+/// A part of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum About {
+    Jobs,
+    Agents,
+    /// The coordinator, its storage, who may do what.
+    Farm,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct HistoryView {
+    /// Its number. They follow one another, so whoever sees a gap has missed something.
+    pub cursor: u64,
+    pub at: Millis,
+    pub kind: HistoryKind,
+    /// Whose history it is.
+    pub job: Option<JobId>,
+    pub agent: Option<AgentId>,
+    /// What people call the job or the agent; empty where it is about neither.
+    pub subject: String,
+    /// The sentence, or what follows on the subject in it.
+    pub text: String,
+}
+
+impl HistoryKind {
+    pub fn about(self) -> About {
+        match self.name().split_once('.') {
+            Some(("job", _)) => About::Jobs,
+            Some(("agent", _)) => About::Agents,
+            _ => About::Farm,
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl std::fmt::Display for HistoryKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl HistoryView {
+    /// What happened, in a line.
+    pub fn sentence(&self) -> String {
+        if self.subject.is_empty() {
+            self.text.clone()
+        } else {
+            format!("{} {}", self.subject, self.text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_belongs_somewhere() {
+        for kind in HistoryKind::ALL {
+            assert_eq!(HistoryKind::named(kind.name()), Some(*kind));
+        }
+        assert_eq!(HistoryKind::JobFailed.about(), About::Jobs);
+        assert_eq!(HistoryKind::AgentOffline.about(), About::Agents);
+        assert_eq!(HistoryKind::StorageFull.about(), About::Farm);
+        assert_eq!(HistoryKind::named("job.done"), None);
+    }
+}
