@@ -204,8 +204,19 @@ def draw_task(box, context, task: TaskNews, bar: int):
     """A frame on its way, by samples where the engine tells of them."""
     said = f"sample {task.sample} of {task.samples}" if task.samples else task.stage or "next"
     column = box.column(align=True)
-    column.label(text=f"{task.label} on {task.agent}", icon="RENDER_STILL")
+    column.label(text=f"{task.label} on {place(task)}", icon="RENDER_STILL")
     draw_bar(column, context, task.fraction, said, bar)
+
+
+def place(task: TaskNews):
+    """Its host, and which device where that has several."""
+    met = live.desk.met
+    devices = met.more.devices.get(task.agent, ()) if met and met.more else ()
+    if task.device is None or not task.device < len(devices) > 1:
+        return task.agent
+    name = devices[task.device]
+    number = f" #{task.device}" if devices.count(name) > 1 else ""
+    return f"{task.agent}, {name}{number}"
 
 
 def draw_picture(box, job: Followed):

@@ -15,6 +15,8 @@ class More:
     may_submit: bool
     versions: tuple[tuple[int, int], ...]
     """Of the Blenders on the farm's hosts, in ascending order."""
+    devices: dict[str, tuple[str, ...]]
+    """By the name of their host, what its devices are called, in their order."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class TaskNews:
     label: str
     state: str
     agent: str
+    device: int | None
+    """Which of the agent's devices."""
     stage: str
     fraction: float
     sample: int

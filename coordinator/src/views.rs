@@ -123,6 +123,7 @@ impl Farm {
             label: job.spec.step(task.step)?.work.label(task.task),
             state: self.core.task_state(task)?,
             agent: lease.map(|(_, lease)| self.agent_name(lease.agent)),
+            device: lease.map(|(_, lease)| lease.device),
             progress,
             failures,
         })

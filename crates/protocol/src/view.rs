@@ -126,6 +126,8 @@ pub struct TaskView {
     pub state: TaskState,
     /// The agent's name.
     pub agent: Option<Label>,
+    /// Index into the agent's devices.
+    pub device: Option<u16>,
     pub progress: Option<TaskProgressView>,
     pub failures: Vec<FailureView>,
 }

@@ -470,6 +470,7 @@ fn what_clients_are_told() {
         label: "frame 12".into(),
         state: TaskState::Running,
         agent: Some(text("host")),
+        device: Some(1),
         progress: Some(shown),
         failures: vec![FailureView {
             agent: text("host"),

@@ -108,6 +108,8 @@ class Task:
     """`waiting`, `ready`, `running`, `completed`, `failed` or `canceled`."""
     agent: str | None
     """The host that has it."""
+    device: int | None
+    """Which of that host's devices: a place in its `devices`, as `Farm.agents` tells them."""
     stage: str | None
     """Of one that runs: `fetching`, `queued`, `loading`, `rendering` or `uploading`."""
     fraction: float
@@ -377,6 +379,7 @@ def _task(view: dict[str, Any]) -> Task:
         label=view["label"],
         state=view["state"],
         agent=view["agent"],
+        device=view["device"],
         stage=told.get("stage"),
         fraction=told.get("fraction", 0.0),
         sample=told.get("sample", 0),

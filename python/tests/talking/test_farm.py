@@ -101,6 +101,7 @@ def test_outputs_are_saved_as_they_come_also_over_a_break(farm, job, tmp_path):
 def running(sample):
     progress = {"stage": "rendering", "fraction": sample / 8, "sample": sample, "samples": 8}
     task = {"step": 0, "task": 1, "label": "frame 2", "state": "running", "agent": "host"}
+    task["device"] = 1
     return {"task": {"job": 7, "task": task | {"progress": progress, "failures": []}}}
 
 
@@ -112,10 +113,11 @@ def told_of(job, changes):
         elif isinstance(change, grange.Output):
             yield change.name
         else:
-            yield f"{change.label} on {change.agent}: {change.sample}/{change.samples}"
+            on = f"{change.agent}/{change.device}"
+            yield f"{change.label} on {on}: {change.sample}/{change.samples}"
 
 
-WHOLE = ["active", "frame 2 on host: 3/8", "0001.png", "completed", "0002.png"]
+WHOLE = ["active", "frame 2 on host/1: 3/8", "0001.png", "completed", "0002.png"]
 
 
 def test_changes_are_told_as_they_come(farm, job):

@@ -1,6 +1,7 @@
 """The add-on and a real farm, without a window. Arguments: an empty folder, the connect string of
 the farm, one whose token was revoked, and a viewer's."""
 
+import dataclasses
 import glob
 import os
 import pathlib
@@ -313,7 +314,7 @@ def what_the_panel_says_is_mended_by_its_button():
     # Hosts whose Blenders are too old.
     met = live.desk.met
     told = addon.farm.told
-    old = told.More("ada", True, ((2, 93), (3, 3)))
+    old = told.More("ada", True, ((2, 93), (3, 3)), {})
     live.desk.put(told.Met(met.farm, met.software, 1, old))
     live.tick()
     refused(bpy.ops.grange.submit, "cannot open files of Blender", what="FRAME")
@@ -370,6 +371,12 @@ def a_job_is_paused_put_first_and_canceled():
     assert any(text.startswith("active  ·  1 host") for text in said), said
     assert any(text.startswith("sample ") for text in said), said
     assert any(text.endswith(" on host") for text in said), said
+    # As if the host had two GPUs of a kind.
+    met = live.desk.met
+    two = dataclasses.replace(met.more, devices={"host": ("RTX 4090", "RTX 4090")})
+    live.desk.take(dataclasses.replace(met, more=two))
+    said = drawn()
+    assert any(text.endswith(" on host, RTX 4090 #0") for text in said), said
     bpy.ops.grange.job_pause(job=job.job)
     wait(lambda: job.news.state == "paused")
     bpy.ops.grange.job_priority(job=job.job, priority=90)

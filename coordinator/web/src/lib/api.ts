@@ -63,6 +63,8 @@ export interface TaskView {
     label: string;
     state: TaskState;
     agent: string | null;
+    /** Index into the agent's devices. */
+    device: number | null;
     progress: {
         stage: string;
         fraction: number;

@@ -6,7 +6,7 @@ use comfy_table::{Cell, Table};
 use grange_protocol::agent::DeviceInfo;
 use grange_protocol::footprint::DeviceState;
 use grange_protocol::shot::Label;
-use grange_protocol::view::{AgentView, DecisionView};
+use grange_protocol::view::{AgentView, DecisionView, TaskView};
 
 use super::{UNKNOWN, ago, hide, kind, right, table, wrap};
 
@@ -84,6 +84,18 @@ pub(crate) fn device_name(devices: &[DeviceInfo], at: usize) -> String {
     let short = name.strip_prefix("NVIDIA ").unwrap_or(name);
     let alike = devices.iter().filter(|other| other.name == device.name).count();
     if alike == 1 { short.into() } else { format!("{short} #{at}") }
+}
+
+/// Where a task runs: its agent, and which device where that has several.
+pub(super) fn place(task: &TaskView, agents: &[AgentView]) -> String {
+    let Some(agent) = &task.agent else { return String::new() };
+    let devices = agents.iter().find(|other| other.name == *agent).map(|agent| &agent.devices);
+    match (devices, task.device) {
+        (Some(devices), Some(at)) if devices.len() > 1 => {
+            format!("{agent}, {}", device_name(devices, at.into()))
+        }
+        _ => agent.to_string(),
+    }
 }
 
 fn hosts(agents: &[AgentView]) -> Table {
@@ -186,8 +198,8 @@ mod tests {
 
     use grange_protocol::agent::{DeviceKind, HostLoad, RuntimeInfo};
     use grange_protocol::footprint::Decision;
-    use grange_protocol::view::AgentState;
-    use grange_protocol::{AgentId, BlenderVersion, Millis};
+    use grange_protocol::view::{AgentState, TaskState};
+    use grange_protocol::{AgentId, BlenderVersion, Millis, StepIndex, TaskIndex};
 
     fn device(name: &str, kind: DeviceKind, memory_mib: u64) -> DeviceInfo {
         DeviceInfo {
@@ -285,6 +297,27 @@ mod tests {
         off.tags = ["big", "night"].map(|tag| tag.parse().unwrap()).into();
         off.schedule = Some("mon-fri 19:00-07:00, sat-sun".parse().unwrap());
         vec![first, second, off]
+    }
+
+    #[test]
+    fn a_task_is_on_a_device_where_its_agent_has_several() {
+        let on = |agent: &str, device| {
+            let task = TaskView {
+                step: StepIndex(0),
+                task: TaskIndex(0),
+                label: "frame 1".into(),
+                state: TaskState::Running,
+                agent: agent.parse().ok(),
+                device: Some(device),
+                progress: None,
+                failures: Vec::new(),
+            };
+            place(&task, &farm())
+        };
+        assert_eq!(on("render-01", 1), "render-01, RTX PRO 6000 Blackwell Workstation Edition #1");
+        assert_eq!(on("render-01", 2), "render-01, AMD EPYC 9354 32-Core Processor");
+        assert_eq!(on("attic", 0), "attic");
+        assert_eq!(on("gone", 0), "gone");
     }
 
     fn is_narrow(text: &str) -> bool {

@@ -9,12 +9,13 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width, presets};
 use grange_protocol::Millis;
 use grange_protocol::agent::DeviceKind;
 use grange_protocol::view::{
-    FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
+    AgentView, FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
 };
 use indicatif::{DecimalBytes, FormattedDuration};
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
+use agents::place;
 pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib};
 pub(crate) use footprints::footprints;
 pub(crate) use tokens::tokens;
@@ -78,7 +79,8 @@ pub(crate) fn jobs(jobs: &[JobView]) {
     }
 }
 
-pub(crate) fn job(detail: &JobDetail) {
+/// The agents say what their devices are called.
+pub(crate) fn job(detail: &JobDetail, agents: &[AgentView]) {
     let JobDetail { job, steps, tasks } = detail;
     let progress = &job.progress;
     line(&format!(
@@ -140,7 +142,7 @@ pub(crate) fn job(detail: &JobDetail) {
             Cell::new(format!("{}/{}", task.step.0, task.task.0)),
             Cell::new(&task.label),
             Cell::new(task.state),
-            Cell::new(task.agent.as_ref().map_or("", |agent| agent.as_str())),
+            Cell::new(place(task, agents)),
             Cell::new(activity(task)),
         ]);
     }
@@ -328,6 +330,7 @@ mod tests {
             label: "frame 3".into(),
             state: TaskState::Failed,
             agent: None,
+            device: None,
             progress: None,
             failures: Vec::new(),
         };
