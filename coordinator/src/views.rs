@@ -38,6 +38,8 @@ impl Farm {
             reason: failure.or_else(|| self.core.why_waiting(id)),
             submitted_at: job.submitted_at,
             ended_at: ended_at(job),
+            kept: self.core.state().is_kept(id),
+            tags: self.core.state().tags_of(id),
             progress: self.job_progress(id, job),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::eventually;
 use crate::support::farm::{FakeJob, Farm};
@@ -92,8 +92,12 @@ fn jobs_with_tags_go_to_hosts_that_have_them() {
     let refused = farm.try_submit_fake(&job, false).unwrap_err().to_string();
     assert!(refused.contains("has all of the tags big, day"), "{refused}");
     let waiting = farm.submit_fake(&job);
-    let why = farm.job(waiting)["job"]["reason"].as_str().unwrap_or_default().to_owned();
-    assert!(why.contains("has all of the tags big, day"), "{why}");
+    let view = farm.job(waiting)["job"].clone();
+    let why = view["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("has all of the tags big, day: `grange agent tag` gives"), "{why}");
+    assert_eq!(view["tags"], json!(["big", "day"]));
+    assert!(farm.grange(&["jobs"]).well().contains("big, day"));
+    assert!(farm.grange(&["job", &waiting.to_string()]).well().contains("tags: big, day\n"));
     farm.grange(&["agent", "tag", "small", "big", "day"]).well();
     farm.wait_for_state(waiting, "completed");
     assert_eq!(farm.renderers(waiting), ["small".to_owned()].into());

@@ -63,6 +63,10 @@ pub struct JobView {
     pub reason: Option<String>,
     pub submitted_at: Millis,
     pub ended_at: Option<Millis>,
+    /// It stays with its files, however old it gets.
+    pub kept: bool,
+    /// Only agents that have all of these get tasks of it.
+    pub tags: BTreeSet<Label>,
     pub progress: JobProgress,
 }
 

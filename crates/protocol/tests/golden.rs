@@ -444,6 +444,8 @@ fn what_clients_are_told() {
         reason: Some("why".into()),
         submitted_at: Millis(1000),
         ended_at: None,
+        kept: true,
+        tags: [text("big"), text("night")].into(),
         progress: JobProgress {
             tasks: counts,
             frames_total: 6,

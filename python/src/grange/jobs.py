@@ -168,6 +168,16 @@ class Job:
         return self._view["reason"]
 
     @property
+    def kept(self) -> bool:
+        """Whether it stays with its files, however old it gets (`keep`)."""
+        return self._view["kept"]
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Only hosts that have all of these render it."""
+        return frozenset(self._view["tags"])
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more happens unless somebody retries."""
         return self.state in FINAL

@@ -41,6 +41,8 @@ def view(state="active", done=0, **more):
         "reason": None,
         "submitted_at": SUBMITTED_MS,
         "ended_at": None,
+        "kept": False,
+        "tags": [],
         "progress": progress,
     } | more
 

@@ -1,5 +1,6 @@
 //! Render hosts, their devices, and what was decided about those.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use comfy_table::{Cell, Table};
@@ -42,7 +43,7 @@ pub(crate) fn agents(agents: &[AgentView]) -> String {
 pub(crate) fn agent(agent: &AgentView) -> String {
     let mut line = format!("{}: {}, {} tasks", agent.name, agent.state, agent.tasks);
     if !agent.tags.is_empty() {
-        let _ = write!(line, ", tags {}", tags(agent));
+        let _ = write!(line, ", tags {}", tags(&agent.tags));
     }
     if let Some(schedule) = &agent.schedule {
         let _ = write!(line, ", takes tasks {schedule}");
@@ -50,8 +51,9 @@ pub(crate) fn agent(agent: &AgentView) -> String {
     line
 }
 
-fn tags(agent: &AgentView) -> String {
-    agent.tags.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
+/// Those of an agent, or those that a job asks for.
+pub(crate) fn tags(tags: &BTreeSet<Label>) -> String {
+    tags.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The trace, in the order in which it is given. The agents say which of their devices have the
@@ -114,7 +116,7 @@ fn hosts(agents: &[AgentView]) -> Table {
             known(format!("{:.0} %", load.cpu_percent)),
             known(format!("{}/{} GiB", gib(load.memory_available_mib), gib(load.memory_total_mib))),
             Cell::new(if blenders.is_empty() { "none".into() } else { blenders.join(", ") }),
-            Cell::new(tags(agent)),
+            Cell::new(tags(&agent.tags)),
             Cell::new(agent.schedule.as_ref().map(ToString::to_string).unwrap_or_default()),
         ]);
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
 use agents::place;
-pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib};
+pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib, tags};
 pub(crate) use footprints::footprints;
 pub(crate) use tokens::tokens;
 
@@ -55,6 +55,8 @@ pub(crate) fn jobs(jobs: &[JobView]) {
         "LEFT",
         "BY",
         "SUBMITTED",
+        "TAGS",
+        "KEPT",
     ]);
     for job in jobs {
         let progress = &job.progress;
@@ -69,9 +71,17 @@ pub(crate) fn jobs(jobs: &[JobView]) {
             right(left(progress.seconds_left)),
             Cell::new(&job.submitter),
             Cell::new(ago(job.submitted_at)),
+            Cell::new(tags(&job.tags)),
+            Cell::new(if job.kept { "kept" } else { "" }),
         ]);
     }
-    line(&table.to_string());
+    if jobs.iter().all(|job| job.tags.is_empty()) {
+        hide(&mut table, 10);
+    }
+    if !jobs.iter().any(|job| job.kept) {
+        hide(&mut table, 11);
+    }
+    line(&table.trim_fmt());
     for job in jobs {
         if let Some(reason) = &job.reason {
             line(&format!("job {}: {reason}", job.id));
@@ -91,7 +101,10 @@ pub(crate) fn job(detail: &JobDetail, agents: &[AgentView]) {
         job.submitter,
         ago(job.submitted_at)
     ));
-    line(&format!("state: {}, priority {}", job.state, job.priority));
+    line(&format!("state: {}", standing(job)));
+    if !job.tags.is_empty() {
+        line(&format!("tags: {}", tags(&job.tags)));
+    }
     if let Some(reason) = &job.reason {
         line(&format!("reason: {reason}"));
     }
@@ -196,7 +209,13 @@ pub(crate) fn frames(progress: &JobProgress) -> Option<String> {
 
 /// What came of an action on a job.
 pub(crate) fn acted(job: &JobView) -> String {
-    format!("job {}: {}, priority {}", job.id, job.state, job.priority)
+    format!("job {}: {}", job.id, standing(job))
+}
+
+/// What people decided of it, in a line with its state.
+fn standing(job: &JobView) -> String {
+    let kept = if job.kept { ", kept" } else { "" };
+    format!("{}, priority {}{kept}", job.state, job.priority)
 }
 
 /// One line on how far a job is.

@@ -438,7 +438,10 @@ fn is_like(job: &JobView, words: &[String]) -> bool {
     if words.is_empty() {
         return true;
     }
-    let text = format!("{} {} {} {} {}", job.id, job.name, job.submitter, job.kind, job.state);
+    let kept = if job.kept { "kept" } else { "" };
+    let tags = crate::print::tags(&job.tags);
+    let JobView { id, name, submitter, kind, state, .. } = job;
+    let text = format!("{id} {name} {submitter} {kind} {state} {kept} {tags}");
     let (text, number) = (text.to_lowercase(), format!("#{}", job.id));
     words.iter().all(|word| *word == number || text.contains(word))
 }

@@ -51,6 +51,8 @@ pub(super) fn job(id: u32, name: &str, state: JobState, priority: &str) -> JobVi
         reason: None,
         submitted_at: Millis(NOW.0 - 3_600_000 + u64::from(id)),
         ended_at: state.is_final().then_some(Millis(NOW.0 - 60_000 * u64::from(id))),
+        kept: false,
+        tags: Default::default(),
         progress: JobProgress { frames_total: 240, ..JobProgress::default() },
     }
 }
@@ -73,12 +75,14 @@ pub(super) fn jobs() -> Vec<JobView> {
     let mut queued = job(3, "turntable", JobState::Queued, "50");
     queued.reason = Some("no agent that is online has a GPU for OptiX".into());
     queued.submitter = "grace@attic".parse().unwrap();
+    queued.tags = ["big", "night"].map(|tag| tag.parse().unwrap()).into();
     let mut failed = rendering(job(4, "smoke_test.blend", JobState::Failed, "90"), 3, 0.0125, 0);
     failed.reason = Some("12 of 240 tasks failed, more than 10 %".into());
     failed.progress.tasks.failed = 12;
     failed.progress.seconds_left = None;
     let mut completed = rendering(job(5, "title.blend", JobState::Completed, "50"), 240, 1.0, 0);
     completed.progress.seconds_left = None;
+    completed.kept = true;
     let mut session = job(8, "session of ada@meadow", JobState::Active, "50");
     session.kind = "session".parse().unwrap();
     session.progress.frames_total = 0;

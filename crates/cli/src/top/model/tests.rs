@@ -88,6 +88,8 @@ fn a_filter_takes_words_and_numbers() {
     };
     assert_eq!(like("BLEND active"), [2, 1]);
     assert_eq!(like("grace"), [3]);
+    assert_eq!(like("night"), [3]);
+    assert_eq!(like("kept"), [5]);
     assert_eq!(like("session"), [8]);
     assert_eq!(like("#1"), [1]);
     assert_eq!(like("nothing"), [0; 0]);
@@ -202,11 +204,10 @@ fn what_runs_is_listed_by_device_and_nearest_first() {
         .iter()
         .map(|device| device.iter().map(|at| (at.job.id.0, at.task.task.0)).collect())
         .collect();
-    assert_eq!(running, [
-        vec![(1, 104), (2, 12), (1, 106), (1, 107), (1, 105)],
-        vec![(1, 108)],
-        vec![],
-    ]);
+    assert_eq!(
+        running,
+        [vec![(1, 104), (2, 12), (1, 106), (1, 107), (1, 105)], vec![(1, 108)], vec![],]
+    );
     // Of a host that is off nobody knows its devices, or a device is not there any more.
     let bare = AgentView { devices: Vec::new(), ..agents[1].clone() };
     assert!(model.running_on(&bare).is_empty());
