@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::runtimes::blender;
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::gpus::FakeGpus;
 use crate::support::http::agent;
 use crate::support::scenes::scenes;
 use crate::support::{eventually, program, signal};
@@ -105,6 +106,7 @@ fn a_scene_is_dropped_and_its_frames_are_watched_as_they_arrive() {
     let mut farm = Farm::new();
     farm.start_agent("host", &[blender()], &["--instances", "1"]);
     farm.wait_for_agents(1);
+    farm.grange(&["agent", "tag", "host", "big"]).well();
     let scene = farm.home().join("turntable.blend");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/turntable.py");
     let made = Command::new(blender())
@@ -117,6 +119,18 @@ fn a_scene_is_dropped_and_its_frames_are_watched_as_they_arrive() {
         "scene" => scene.display().to_string(),
         asked => nothing(farm, asked),
     });
+}
+
+#[test]
+fn a_frame_is_seen_on_the_device_that_renders_it() {
+    let gpus = FakeGpus::of_sizes(&[24_576, 24_576]);
+    let mut farm = Farm::new();
+    farm.start_agent_on(&gpus, "meadow", &["--instances", "1"]);
+    farm.wait_for_agents(1);
+    let job = farm.submit_fake(&FakeJob::new("frame_ms = 60000\nsamples = 400", 12));
+    play(&mut farm, "devices", nothing);
+    farm.grange(&["cancel", &job.to_string()]).well();
+    farm.wait_for_state(job, "canceled");
 }
 
 #[test]

@@ -215,13 +215,19 @@ def test_lists_come_in_pages(farm, api):
 
 
 def test_room_is_what_the_devices_want_to_run(farm, api):
-    def agent(state, *slots):
-        return {"state": state, "device_states": [{"slots": count} for count in slots]}
+    def agent(state, *slots, tags=()):
+        states = [{"slots": count} for count in slots]
+        return {"state": state, "device_states": states, "tags": list(tags)}
 
-    farm.on("GET /api/v1/agents", Given([agent("online", 2, 3), agent("offline", 9)]), Given([]))
+    there = [agent("online", 2, 3), agent("online", 4, tags=["big", "night"]), agent("offline", 9)]
+    farm.on("GET /api/v1/agents", Given(there), Given(there), Given(there), Given([]))
     connected = grange.Farm(api)
-    assert connected.room() == 5
+    assert connected.room() == 9
+    assert connected.room(["big"]) == 4
+    assert connected.room(["big", "day"]) == 1
     assert connected.room() == 1
+    with pytest.raises(ValueError, match=r"write \['big'\] for one tag"):
+        connected.room("big")
 
 
 def test_sessions_are_kept_while_they_are_wanted(farm, api):
