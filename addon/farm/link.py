@@ -113,12 +113,9 @@ class Link:
 
     def _more(self) -> told.More:
         me = self.farm.api.get("/me")
-        agents = self.farm.agents()
-        devices = {
-            str(agent["name"]): tuple(str(device["name"]) for device in agent["devices"])
-            for agent in agents
-        }
-        return told.More(me["name"], me["role"] != "viewer", versions(agents), devices)
+        there = self.farm.agents()
+        agents = tuple(agent(view) for view in there if view["state"] != "offline")
+        return told.More(me["name"], me["role"] != "viewer", versions(there), agents)
 
     def _submit(self, order: Order) -> None:
         with discarding(order):
@@ -308,6 +305,11 @@ def package() -> Any:
     from ..vendored import grange
 
     return grange
+
+
+def agent(view: dict[str, Any]) -> told.Agent:
+    devices = tuple(str(device["name"]) for device in view["devices"])
+    return told.Agent(view["name"], devices, frozenset(view["tags"]))
 
 
 def versions(agents: list[dict[str, Any]]) -> tuple[tuple[int, int], ...]:

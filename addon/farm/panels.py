@@ -10,6 +10,7 @@ import bpy
 
 from .. import running
 from ..panels import draw_bar, draw_text
+from ..plan import hosts
 from ..plan.progress import clock
 from . import live, packing, showing
 from .desk import Followed
@@ -92,7 +93,11 @@ def draw_submit(layout, context):
     row = layout.row()
     row.enabled = not desk.sending
     row.prop(scene.grange, "what", expand=True)
-    wrong = list(packing.of_file(scene, what)) if desk.met is not None else []
+    row = layout.row()
+    row.enabled = not desk.sending
+    row.prop(scene.grange, "tags")
+    tags = hosts.tags(scene.grange.tags)
+    wrong = list(packing.of_file(scene, what, tags)) if desk.met is not None else []
     for problem in wrong:
         draw_problem(layout, context, problem)
     stopped = any(problem.stops for problem in (*packing.of_farm(), *wrong))
@@ -210,8 +215,7 @@ def draw_task(box, context, task: TaskNews, bar: int):
 
 def place(task: TaskNews):
     """Its host, and which device where that has several."""
-    met = live.desk.met
-    devices = met.more.devices.get(task.agent, ()) if met and met.more else ()
+    devices = next((one.devices for one in live.desk.agents() if one.name == task.agent), ())
     if task.device is None or not task.device < len(devices) > 1:
         return task.agent
     name = devices[task.device]

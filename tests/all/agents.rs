@@ -22,7 +22,7 @@ impl Farm {
 
     /// Who opened a job's scene: a host prints that with its first frame.
     #[track_caller]
-    fn renderers(&self, job: u64) -> BTreeSet<String> {
+    pub(crate) fn renderers(&self, job: u64) -> BTreeSet<String> {
         let logs = self.grange(&["logs", &job.to_string(), "--json"]).json_lines();
         logs.iter().map(|log| log["agent"].as_str().unwrap().to_owned()).collect()
     }
