@@ -148,14 +148,31 @@ fn it_follows_the_size_of_its_terminal_and_gives_it_back_when_it_is_ended() {
     terminal.line("a narrow one", |line| line.contains("NAME") && !line.contains("PER MIN"));
     terminal.press("?");
     terminal.shows("cancel: asks first");
-    // A key in the same instant as a new size may wait for the next one.
     terminal.resize(110, 30);
-    terminal.line("a wide one again", |line| line.contains("PER MIN") && line.contains("PRIO"));
     terminal.press("x");
     terminal.hides("asks first");
+    terminal.line("a wide one again", |line| line.contains("PER MIN") && line.contains("PRIO"));
     signal(terminal.pid(), "TERM");
     let left = terminal.left();
     assert_eq!((left.code, left.text.trim()), (Some(0), ""));
+}
+
+/// A window is dragged while somebody types.
+#[test]
+fn a_key_in_the_same_instant_as_a_new_size_counts() {
+    let farm = Farm::new();
+    let mut terminal = top(&farm);
+    terminal.line("the farm is live", |line| line.contains("test") && line.contains("live"));
+    for round in 0..100 {
+        terminal.resize(100 + round % 7, 30);
+        terminal.press("?");
+        terminal.shows("cancel: asks first");
+        terminal.resize(90 + round % 7, 30);
+        terminal.press("x");
+        terminal.hides("asks first");
+    }
+    terminal.press("q");
+    assert_eq!(terminal.left().code, Some(0));
 }
 
 #[test]
