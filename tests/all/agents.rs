@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::{eventually, program};
 
 impl Farm {
     /// A host as `grange agents --json` shows it.
@@ -73,6 +73,16 @@ fn a_removed_host_is_gone_at_once_and_cannot_come_back_as_it_was() {
     farm.start_coordinator();
     assert!(farm.host("first").is_none());
     assert!(farm.host("second").is_some());
+}
+
+/// Blender is started elsewhere, and finds its files all the same.
+#[test]
+fn a_state_directory_may_be_told_from_where_the_agent_is_started() {
+    let mut farm = Farm::new();
+    farm.start_agent_beside_its_state("host", &[program("fake-blender")]);
+    farm.wait_for_agents(1);
+    let job = farm.submit_fake(&FakeJob::new("frame_ms = 20", 2));
+    farm.wait_for_state(job, "completed");
 }
 
 #[test]
