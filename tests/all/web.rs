@@ -140,7 +140,9 @@ fn jobs_are_acted_on_one_and_several() {
     let failing = FakeJob { policy, ..FakeJob::new("fail = [1, 2, 3]", 4) };
     let failed = farm.submit_fake(&failing);
     farm.wait_for_state(failed, "failed");
-    let jobs: Vec<u64> = (0..4).map(|_| farm.submit_fake(&FakeJob::new(ENDLESS, 3))).collect();
+    farm.grange(&["agent", "tag", "host", "big", "night"]).well();
+    let endless = FakeJob { tags: &["big", "night"], ..FakeJob::new(ENDLESS, 3) };
+    let jobs: Vec<u64> = (0..4).map(|_| farm.submit_fake(&endless)).collect();
     farm.wait_for_state(jobs[0], "active");
     let failed_at = |farm: &Farm| farm.job(failed)["tasks"][0]["failures"][0]["at"].clone();
     let mut before = Value::Null;

@@ -242,6 +242,8 @@ export async function acting(stage) {
     await acts.getByRole('button', { name: 'Keep' }).click();
     for (const job of [3, 4, 5]) await row(job).getByRole('img', { name: 'kept' }).waitFor();
     await stage.isAccessible('jobs, some kept');
+    await stage.fitsAPhone('jobs, some kept');
+    await stage.picture('kept');
     await acts.getByRole('button', { name: 'Release' }).click();
     await stage.eventually('none is kept', async () => (await pins.count()) === 0);
     await acts.getByRole('button', { name: 'Choose none' }).click();
