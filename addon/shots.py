@@ -15,7 +15,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from .plan import pictures
+from .plan import hosts, pictures
 
 SEEN_FROM = {"CAMERA", "EMPTY"}
 
@@ -29,6 +29,13 @@ WHAT = (
 
 def _can_see(_shot, thing):
     return thing.type in SEEN_FROM
+
+
+def _tags(_settings, _context, text):
+    """What the farm's hosts have, for whoever begins to write one."""
+    from .farm import live
+
+    return hosts.completed(text, {tag for agent in live.desk.agents() for tag in agent.tags})
 
 
 class GRANGE_Shot(bpy.types.PropertyGroup):
@@ -98,6 +105,13 @@ class GRANGE_SceneSettings(bpy.types.PropertyGroup):
     active: IntProperty(name="Shot", description="The shot that is chosen in the list")
     what: EnumProperty(
         name="What", description="What the farm renders", items=WHAT, default="ANIMATION"
+    )
+    tags: StringProperty(
+        name="Hosts With",
+        description="Only hosts of the farm that have all of these tags render the scene; with "
+        "commas between them, and any host if it is empty",
+        search=_tags,
+        search_options={"SUGGESTION"},
     )
     before: StringProperty(
         options={"HIDDEN"},

@@ -84,6 +84,10 @@ class Desk:
         """Whether the farm answers."""
         return self.lost is None and time.monotonic() - self._heard_at < SILENT_S
 
+    def agents(self) -> tuple[told.Agent, ...]:
+        """Those that are there, as of a while ago."""
+        return self.met.more.agents if self.met and self.met.more else ()
+
     def follow(self, job: int, name: str, folder: str, owner: str) -> Followed:
         return self.jobs.setdefault(job, Followed(job, name, folder, owner))
 

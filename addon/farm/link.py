@@ -113,16 +113,9 @@ class Link:
 
     def _more(self) -> told.More:
         me = self.farm.api.get("/me")
-        return told.More(me["name"], me["role"] != "viewer", self._versions())
-
-    def _versions(self) -> tuple[tuple[int, int], ...]:
-        found = {
-            (int(runtime["version"]["major"]), int(runtime["version"]["minor"]))
-            for agent in self.farm.agents()
-            if agent["state"] in {"online", "asleep"}
-            for runtime in agent["runtimes"]
-        }
-        return tuple(sorted(found))
+        there = self.farm.agents()
+        agents = tuple(agent(view) for view in there if view["state"] != "offline")
+        return told.More(me["name"], me["role"] != "viewer", versions(there), agents)
 
     def _submit(self, order: Order) -> None:
         with discarding(order):
@@ -314,6 +307,22 @@ def package() -> Any:
     return grange
 
 
+def agent(view: dict[str, Any]) -> told.Agent:
+    devices = tuple(str(device["name"]) for device in view["devices"])
+    return told.Agent(view["name"], devices, frozenset(view["tags"]))
+
+
+def versions(agents: list[dict[str, Any]]) -> tuple[tuple[int, int], ...]:
+    """Of the Blenders that render now or later."""
+    found = {
+        (int(runtime["version"]["major"]), int(runtime["version"]["minor"]))
+        for agent in agents
+        if agent["state"] in {"online", "asleep"}
+        for runtime in agent["runtimes"]
+    }
+    return tuple(sorted(found))
+
+
 def news(job: grange.Job) -> told.JobNews:
     """How a job is, as of its last refresh."""
     progress = job.progress
@@ -339,6 +348,7 @@ def task_news(job: int, task: grange.Task) -> told.TaskNews:
         label=task.label,
         state=task.state,
         agent=task.agent or "",
+        device=task.device,
         stage=task.stage or "",
         fraction=task.fraction,
         sample=task.sample,

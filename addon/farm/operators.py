@@ -13,6 +13,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
 from .. import preferences, shots
+from ..plan import hosts
 from ..rendering import sentence, show_folder
 from . import live, packing, showing, strips
 
@@ -153,6 +154,12 @@ class GRANGE_OT_submit(bpy.types.Operator):
         max=100,
         options={"SKIP_SAVE"},
     )
+    tags: StringProperty(
+        name="Hosts With",
+        description="Tags that a host must have, with commas between them; those of the scene "
+        "unless given",
+        options={"SKIP_SAVE"},
+    )
     wait: BoolProperty(
         name="Wait",
         description="Return when all pictures are here (from scripts)",
@@ -190,8 +197,15 @@ class GRANGE_OT_submit(bpy.types.Operator):
     def _begin(self, context):
         """The order, or None after the user was told why there is none."""
         priority = preferences.priority() if self.priority < 0 else self.priority
+        given = self.properties.is_property_set("tags")
         try:
-            order = packing.order(context, self.what, priority, self.allow_missing)
+            order = packing.order(
+                context,
+                self.what,
+                priority=priority,
+                tags=hosts.tags(self.tags if given else context.scene.grange.tags),
+                allow_missing=self.allow_missing,
+            )
         except (ValueError, OSError, RuntimeError) as error:
             self.report({"ERROR"}, sentence(str(error)))
             return None

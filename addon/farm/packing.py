@@ -16,7 +16,7 @@ from typing import Any
 import bpy
 
 from .. import looking, preferences, running, shots
-from ..plan import pictures
+from ..plan import hosts, pictures
 from . import live
 from .sending import Order
 
@@ -38,16 +38,17 @@ class Problem:
     """Whether nothing can be sent before it is mended."""
 
 
-def problems(scene: bpy.types.Scene, what: str) -> Iterator[Problem]:
+def problems(scene: bpy.types.Scene, what: str, tags: tuple[str, ...]) -> Iterator[Problem]:
     """Whatever is known to be wrong, without looking at the disk or the network."""
     yield from of_farm()
     if live.link is not None:
-        yield from of_file(scene, what)
+        yield from of_file(scene, what, tags)
 
 
-def of_file(scene: bpy.types.Scene, what: str) -> Iterator[Problem]:
+def of_file(scene: bpy.types.Scene, what: str, tags: tuple[str, ...]) -> Iterator[Problem]:
     """What the farm that there is could not render of it."""
     yield from of_versions()
+    yield from of_tags(tags)
     yield from of_scene(scene, what)
     yield from of_images()
 
@@ -101,6 +102,13 @@ def of_versions() -> Iterator[Problem]:
         )
 
 
+def of_tags(tags: tuple[str, ...]) -> Iterator[Problem]:
+    """Where no host is there at all, the job waits for one anyway."""
+    agents = live.desk.agents()
+    if agents and not any(agent.tags.issuperset(tags) for agent in agents):
+        yield Problem(hosts.lacking(tags), "grange.try_again", "Look Again", "FILE_REFRESH")
+
+
 def of_scene(scene: bpy.types.Scene, what: str) -> Iterator[Problem]:
     """What cannot be rendered as it is."""
     if scene.library is not None:
@@ -150,19 +158,26 @@ def of_images() -> Iterator[Problem]:
         )
 
 
-def order(context: bpy.types.Context, what: str, priority: int, allow_missing: bool) -> Order:
+def order(
+    context: bpy.types.Context,
+    what: str,
+    *,
+    priority: int,
+    tags: tuple[str, ...],
+    allow_missing: bool,
+) -> Order:
     """Packs what is asked for. Raises `ValueError` with a sentence, and `OSError`."""
     scene = context.scene
     if running.is_rendering() or running.current:
         raise ValueError("a picture is being rendered here: wait for its end, or press Esc first")
-    wrong = next((one for one in problems(scene, what) if one.stops), None)
+    wrong = next((one for one in problems(scene, what, tags) if one.stops), None)
     if wrong is not None:
         raise ValueError(wrong.said)
     if preferences.autosaves() and bpy.data.filepath and bpy.data.is_dirty:
         bpy.ops.wm.save_mainfile()
     files = tuple(bpy.utils.blend_paths(absolute=True, packed=False, local=False))
     arguments, folder, name = arguments_of(scene, what)
-    arguments["priority"] = priority
+    arguments["priority"], arguments["tags"] = priority, tags
     copy = os.path.join(
         tempfile.mkdtemp(prefix="grange-", dir=bpy.app.tempdir or None), "copy.blend"
     )

@@ -10,6 +10,7 @@ import bpy
 
 from .. import running
 from ..panels import draw_bar, draw_text
+from ..plan import hosts
 from ..plan.progress import clock
 from . import live, packing, showing
 from .desk import Followed
@@ -92,7 +93,11 @@ def draw_submit(layout, context):
     row = layout.row()
     row.enabled = not desk.sending
     row.prop(scene.grange, "what", expand=True)
-    wrong = list(packing.of_file(scene, what)) if desk.met is not None else []
+    row = layout.row()
+    row.enabled = not desk.sending
+    row.prop(scene.grange, "tags")
+    tags = hosts.tags(scene.grange.tags)
+    wrong = list(packing.of_file(scene, what, tags)) if desk.met is not None else []
     for problem in wrong:
         draw_problem(layout, context, problem)
     stopped = any(problem.stops for problem in (*packing.of_farm(), *wrong))
@@ -204,8 +209,18 @@ def draw_task(box, context, task: TaskNews, bar: int):
     """A frame on its way, by samples where the engine tells of them."""
     said = f"sample {task.sample} of {task.samples}" if task.samples else task.stage or "next"
     column = box.column(align=True)
-    column.label(text=f"{task.label} on {task.agent}", icon="RENDER_STILL")
+    column.label(text=f"{task.label} on {place(task)}", icon="RENDER_STILL")
     draw_bar(column, context, task.fraction, said, bar)
+
+
+def place(task: TaskNews):
+    """Its host, and which device where that has several."""
+    devices = next((one.devices for one in live.desk.agents() if one.name == task.agent), ())
+    if task.device is None or not task.device < len(devices) > 1:
+        return task.agent
+    name = devices[task.device]
+    number = f" #{task.device}" if devices.count(name) > 1 else ""
+    return f"{task.agent}, {name}{number}"
 
 
 def draw_picture(box, job: Followed):

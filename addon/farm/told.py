@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Agent:
+    """A host of the farm that is there."""
+
+    name: str
+    devices: tuple[str, ...]
+    """What they are called, in its order."""
+    tags: frozenset[str]
+
+
+@dataclass(frozen=True)
 class More:
     """What changes seldom."""
 
@@ -15,6 +25,8 @@ class More:
     may_submit: bool
     versions: tuple[tuple[int, int], ...]
     """Of the Blenders on the farm's hosts, in ascending order."""
+    agents: tuple[Agent, ...]
+    """Those that are not offline."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,8 @@ class TaskNews:
     label: str
     state: str
     agent: str
+    device: int | None
+    """Which of the agent's devices."""
     stage: str
     fraction: float
     sample: int

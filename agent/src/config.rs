@@ -156,7 +156,7 @@ impl Settings {
             ahead: merged.ahead.unwrap_or(1),
             sandbox: merged.sandbox.unwrap_or_default(),
             extensions: merged.extensions.unwrap_or_default(),
-            state_dir: merged.state_dir.unwrap_or_else(|| settings::state_dir("grange-agent")),
+            state_dir: state_dir(merged.state_dir)?,
             store_dir: None,
             cache_bytes: merged.cache_gib.unwrap_or(50).saturating_mul(1 << 30),
             drain_s: merged.drain_s.unwrap_or(900),
@@ -164,6 +164,13 @@ impl Settings {
             log_format: merged.log_format.unwrap_or_default(),
         })
     }
+}
+
+/// Whatever is made of it is also used by programs that are started elsewhere.
+fn state_dir(told: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let dir = told.unwrap_or_else(|| settings::state_dir("grange-agent"));
+    std::path::absolute(&dir)
+        .with_context(|| format!("the state directory `{}` cannot be found", dir.display()))
 }
 
 /// A number from a file is not checked by the command line.
@@ -239,6 +246,16 @@ mod tests {
         assert_eq!(memory("memory_gib = 24"), Some(24_576));
         let error = resolved("memory_gib = -1").unwrap_err().to_string();
         assert!(error.starts_with("`memory_gib` is -1, but"), "{error}");
+    }
+
+    #[test]
+    fn the_state_directory_is_the_same_from_everywhere() {
+        let here = std::env::current_dir().unwrap();
+        let state_dir = |text: &str| resolved(text).unwrap().state_dir;
+        assert_eq!(state_dir("state_dir = 'own/state'"), here.join("own/state"));
+        assert_eq!(state_dir("state_dir = '/own/state'"), Path::new("/own/state"));
+        let error = resolved("state_dir = ''").unwrap_err().to_string();
+        assert_eq!(error, "the state directory `` cannot be found");
     }
 
     #[test]

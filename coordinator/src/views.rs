@@ -38,6 +38,8 @@ impl Farm {
             reason: failure.or_else(|| self.core.why_waiting(id)),
             submitted_at: job.submitted_at,
             ended_at: ended_at(job),
+            kept: self.core.state().is_kept(id),
+            tags: self.core.state().tags_of(id),
             progress: self.job_progress(id, job),
         })
     }
@@ -123,6 +125,7 @@ impl Farm {
             label: job.spec.step(task.step)?.work.label(task.task),
             state: self.core.task_state(task)?,
             agent: lease.map(|(_, lease)| self.agent_name(lease.agent)),
+            device: lease.map(|(_, lease)| lease.device),
             progress,
             failures,
         })

@@ -88,6 +88,7 @@ fn farm_of(blenders: &[PathBuf]) -> Farm {
 fn the_addon_renders_on_a_farm_from_every_blender() {
     let modules = bpy_pythons().into_iter().map(|(_, python)| python);
     let farm = farm_of(&std::iter::once(blender()).chain(modules).collect::<Vec<_>>());
+    farm.grange(&["agent", "tag", "host", "big"]).well();
     let connect = connect_string(&farm, "submitter", "ada");
     let revoked = connect_string(&farm, "submitter", "bob");
     let viewer = connect_string(&farm, "viewer", "eve");

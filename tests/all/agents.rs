@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::eventually;
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::{eventually, program};
 
 impl Farm {
     /// A host as `grange agents --json` shows it.
@@ -22,7 +22,7 @@ impl Farm {
 
     /// Who opened a job's scene: a host prints that with its first frame.
     #[track_caller]
-    fn renderers(&self, job: u64) -> BTreeSet<String> {
+    pub(crate) fn renderers(&self, job: u64) -> BTreeSet<String> {
         let logs = self.grange(&["logs", &job.to_string(), "--json"]).json_lines();
         logs.iter().map(|log| log["agent"].as_str().unwrap().to_owned()).collect()
     }
@@ -75,6 +75,16 @@ fn a_removed_host_is_gone_at_once_and_cannot_come_back_as_it_was() {
     assert!(farm.host("second").is_some());
 }
 
+/// Blender is started elsewhere, and finds its files all the same.
+#[test]
+fn a_state_directory_may_be_told_from_where_the_agent_is_started() {
+    let mut farm = Farm::new();
+    farm.start_agent_beside_its_state("host", &[program("fake-blender")]);
+    farm.wait_for_agents(1);
+    let job = farm.submit_fake(&FakeJob::new("frame_ms = 20", 2));
+    farm.wait_for_state(job, "completed");
+}
+
 #[test]
 fn jobs_with_tags_go_to_hosts_that_have_them() {
     let farm = Farm::of_fakes(&["large", "small"], 1);
@@ -92,8 +102,12 @@ fn jobs_with_tags_go_to_hosts_that_have_them() {
     let refused = farm.try_submit_fake(&job, false).unwrap_err().to_string();
     assert!(refused.contains("has all of the tags big, day"), "{refused}");
     let waiting = farm.submit_fake(&job);
-    let why = farm.job(waiting)["job"]["reason"].as_str().unwrap_or_default().to_owned();
-    assert!(why.contains("has all of the tags big, day"), "{why}");
+    let view = farm.job(waiting)["job"].clone();
+    let why = view["reason"].as_str().unwrap_or_default();
+    assert!(why.contains("has all of the tags big, day: `grange agent tag` gives"), "{why}");
+    assert_eq!(view["tags"], json!(["big", "day"]));
+    assert!(farm.grange(&["jobs"]).well().contains("big, day"));
+    assert!(farm.grange(&["job", &waiting.to_string()]).well().contains("tags: big, day\n"));
     farm.grange(&["agent", "tag", "small", "big", "day"]).well();
     farm.wait_for_state(waiting, "completed");
     assert_eq!(farm.renderers(waiting), ["small".to_owned()].into());

@@ -67,7 +67,15 @@ fn a_downloaded_job_goes_in_time_with_its_files_and_others_stay_on_postgres() {
 
 fn goes_in_time(mut farm: Farm) {
     let [fetched, waiting, kept] = three_jobs(&mut farm);
-    farm.grange(&["keep", &kept.to_string()]).well();
+    let told = farm.grange(&["keep", &kept.to_string()]).well();
+    assert_eq!(told, format!("job {kept}: completed, priority 50, kept\n"));
+    let row = |told: &str, job: u64| {
+        let is = |row: &&str| row.split_whitespace().next() == Some(&job.to_string());
+        told.lines().find(is).expect("a row of the job").to_owned()
+    };
+    let jobs = farm.grange(&["jobs"]).well();
+    assert!(row(&jobs, kept).ends_with("kept") && !row(&jobs, waiting).ends_with("kept"), "{jobs}");
+    assert_eq!(farm.job(kept)["job"]["kept"], true);
     farm.stop_coordinator();
     farm.start_coordinator_with(&IMPATIENT);
     let before = files(&farm).len();
@@ -85,6 +93,8 @@ fn goes_in_time(mut farm: Farm) {
     // Nobody has downloaded the one, and the other is kept: both are whole.
     fetch(&farm, waiting);
     fetch(&farm, kept);
+    let shown = farm.grange(&["job", &kept.to_string()]).well();
+    assert!(shown.contains("state: completed, priority 50, kept\n"), "{shown}");
     wait_until_collected(&farm, waiting);
     fetch(&farm, kept);
     let metrics = http.get("/metrics");

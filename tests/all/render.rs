@@ -1,6 +1,8 @@
 //! `grange render`: one machine, nothing configured, real Blender.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +55,39 @@ fn an_animation_is_rendered_frame_by_frame_and_only_what_is_missing_again() {
     let saved = render(&cache, "turn.blend", out.path(), &["--overwrite", "-f", "2-3"]).well();
     assert_eq!(saved.matches("saved ").count(), 2, "{saved}");
     assert_eq!(names(&cache.path().join("grange")), [""; 0], "its own files stay behind");
+}
+
+#[test]
+fn what_a_killed_farm_has_left_is_cleared_by_the_next_and_nothing_of_the_living() {
+    let cache = TempDir::new().unwrap();
+    let start = || {
+        let mut command = grange(&cache);
+        command.arg("local").arg("--blender").arg(program("fake-blender"));
+        let mut farm = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut connect = String::new();
+        BufReader::new(farm.stdout.as_mut().unwrap()).read_line(&mut connect).unwrap();
+        assert!(connect.starts_with("grange+https://"), "{connect}");
+        farm
+    };
+    let folders = || {
+        let entries = fs::read_dir(cache.path().join("grange")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>()
+    };
+    let mut living = start();
+    let of_living = folders();
+    let mut killed = start();
+    assert_eq!(folders().len(), 2);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(folders().len(), 2, "nobody was there to clear it");
+    let mut next = start();
+    let there = folders();
+    assert!(there.is_superset(&of_living) && there.len() == 2, "{there:?}");
+    for farm in [&mut living, &mut next] {
+        signal(farm.id(), "INT");
+        assert!(farm.wait().unwrap().success());
+    }
+    assert_eq!(folders(), BTreeSet::new());
 }
 
 #[test]

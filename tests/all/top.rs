@@ -6,7 +6,7 @@ use crate::support::farm::{FakeJob, Farm};
 use crate::support::gpus::FakeGpus;
 use crate::support::terminal::Terminal;
 use crate::support::told::Told;
-use crate::support::{program, signal};
+use crate::support::{eventually, program, signal};
 
 const SLOW: &str = "frame_ms = 400\nsamples = 40";
 
@@ -148,14 +148,31 @@ fn it_follows_the_size_of_its_terminal_and_gives_it_back_when_it_is_ended() {
     terminal.line("a narrow one", |line| line.contains("NAME") && !line.contains("PER MIN"));
     terminal.press("?");
     terminal.shows("cancel: asks first");
-    // A key in the same instant as a new size may wait for the next one.
     terminal.resize(110, 30);
-    terminal.line("a wide one again", |line| line.contains("PER MIN") && line.contains("PRIO"));
     terminal.press("x");
     terminal.hides("asks first");
+    terminal.line("a wide one again", |line| line.contains("PER MIN") && line.contains("PRIO"));
     signal(terminal.pid(), "TERM");
     let left = terminal.left();
     assert_eq!((left.code, left.text.trim()), (Some(0), ""));
+}
+
+/// A window is dragged while somebody types.
+#[test]
+fn a_key_in_the_same_instant_as_a_new_size_counts() {
+    let farm = Farm::new();
+    let mut terminal = top(&farm);
+    terminal.line("the farm is live", |line| line.contains("test") && line.contains("live"));
+    for round in 0..100 {
+        terminal.resize(100 + round % 7, 30);
+        terminal.press("?");
+        terminal.shows("cancel: asks first");
+        terminal.resize(90 + round % 7, 30);
+        terminal.press("x");
+        terminal.hides("asks first");
+    }
+    terminal.press("q");
+    assert_eq!(terminal.left().code, Some(0));
 }
 
 #[test]
@@ -174,6 +191,29 @@ fn each_device_shows_whose_its_memory_is() {
     });
     terminal.press("q");
     assert_eq!(terminal.left().code, Some(0));
+}
+
+#[test]
+fn what_renders_stands_below_its_device() {
+    let gpus = FakeGpus::of_sizes(&[24_576, 24_576]);
+    let mut farm = Farm::new();
+    farm.start_agent_on(&gpus, "meadow", &["--instances", "1"]);
+    farm.wait_for_agents(1);
+    let job = farm.submit_fake(&FakeJob::new(SLOW, 1000));
+    let mut terminal = top(&farm);
+    eventually("a frame below each device", || {
+        let text = terminal.text();
+        let (_, below) = text.split_once("Fake 0")?;
+        let both = below.split_once("Fake 1")?;
+        [both.0, both.1].iter().all(|lines| lines.matches("· sample ").count() == 1).then_some(())
+    });
+    terminal.press("q");
+    assert_eq!(terminal.left().code, Some(0));
+    // Whoever asks once is told as well.
+    eventually("both devices have a task", || {
+        let told = farm.grange(&["job", &job.to_string()]).well();
+        ["meadow, Fake 0", "meadow, Fake 1"].iter().all(|at| told.contains(at)).then_some(())
+    });
 }
 
 #[test]

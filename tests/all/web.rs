@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::runtimes::blender;
 use crate::support::farm::{FakeJob, Farm};
+use crate::support::gpus::FakeGpus;
 use crate::support::http::agent;
 use crate::support::scenes::scenes;
 use crate::support::{eventually, program, signal};
@@ -105,6 +106,7 @@ fn a_scene_is_dropped_and_its_frames_are_watched_as_they_arrive() {
     let mut farm = Farm::new();
     farm.start_agent("host", &[blender()], &["--instances", "1"]);
     farm.wait_for_agents(1);
+    farm.grange(&["agent", "tag", "host", "big"]).well();
     let scene = farm.home().join("turntable.blend");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/turntable.py");
     let made = Command::new(blender())
@@ -120,13 +122,27 @@ fn a_scene_is_dropped_and_its_frames_are_watched_as_they_arrive() {
 }
 
 #[test]
+fn a_frame_is_seen_on_the_device_that_renders_it() {
+    let gpus = FakeGpus::of_sizes(&[24_576, 24_576]);
+    let mut farm = Farm::new();
+    farm.start_agent_on(&gpus, "meadow", &["--instances", "1"]);
+    farm.wait_for_agents(1);
+    let job = farm.submit_fake(&FakeJob::new("frame_ms = 60000\nsamples = 400", 12));
+    play(&mut farm, "devices", nothing);
+    farm.grange(&["cancel", &job.to_string()]).well();
+    farm.wait_for_state(job, "canceled");
+}
+
+#[test]
 fn jobs_are_acted_on_one_and_several() {
     let mut farm = Farm::of_fakes(&["host"], 1);
     let policy = Policy { attempts_max: 1, ..Policy::default() };
     let failing = FakeJob { policy, ..FakeJob::new("fail = [1, 2, 3]", 4) };
     let failed = farm.submit_fake(&failing);
     farm.wait_for_state(failed, "failed");
-    let jobs: Vec<u64> = (0..4).map(|_| farm.submit_fake(&FakeJob::new(ENDLESS, 3))).collect();
+    farm.grange(&["agent", "tag", "host", "big", "night"]).well();
+    let endless = FakeJob { tags: &["big", "night"], ..FakeJob::new(ENDLESS, 3) };
+    let jobs: Vec<u64> = (0..4).map(|_| farm.submit_fake(&endless)).collect();
     farm.wait_for_state(jobs[0], "active");
     let failed_at = |farm: &Farm| farm.job(failed)["tasks"][0]["failures"][0]["at"].clone();
     let mut before = Value::Null;

@@ -47,6 +47,9 @@ pub(super) struct NewSession {
     needs: SceneNeeds,
     #[serde(default)]
     settings: RenderSettings,
+    /// Only an agent that has all of these tags is asked.
+    #[serde(default)]
+    tags: BTreeSet<Label>,
     /// Seconds without a call after which it ends; 1800 unless told.
     idle_s: Option<u32>,
 }
@@ -54,7 +57,7 @@ pub(super) struct NewSession {
 impl NewSession {
     /// The job that holds the instance.
     pub(super) fn submission(self) -> Submission {
-        let Self { name, priority, manifest, blend, needs, settings, idle_s } = self;
+        let Self { name, priority, manifest, blend, needs, settings, tags, idle_s } = self;
         let mut request = SessionRequest { blend, needs, settings, idle_s: 1_800 };
         request.idle_s = idle_s.unwrap_or(request.idle_s);
         Submission {
@@ -64,7 +67,7 @@ impl NewSession {
             policy: Policy { attempts_max: 1, ..Policy::default() },
             manifest: Some(manifest),
             queue_anyway: false,
-            tags: BTreeSet::new(),
+            tags,
             kind: JobKind::Session(request),
         }
     }

@@ -54,8 +54,27 @@ export async function rendering(stage) {
     await page.locator('input[type=file]').setInputFiles(scene);
     const dialog = page.getByRole('dialog');
     await dialog.getByLabel('Frames').fill('1-8, 10-11');
+    const submit = dialog.getByRole('button', { name: 'Submit', exact: true });
+
+    // Tags that hosts have are offered; of others it is said that nobody has them.
+    await dialog.getByRole('button', { name: 'big' }).click();
+    await dialog.getByLabel('Another tag').fill('night');
+    await page.keyboard.press('Enter');
+    await dialog.getByText('No host that is online has all of the tags big, night').waitFor();
+    assert.ok(await submit.isDisabled());
+    await dialog.getByLabel('Submit it all the same').check();
+    assert.ok(await submit.isEnabled());
     await stage.isAccessible('submitting');
-    await dialog.getByRole('button', { name: 'Submit', exact: true }).click();
+    await stage.fitsAPhone('submitting');
+    await stage.picture('submit');
+    await dialog.getByRole('button', { name: 'night' }).click();
+    await stage.eventually(
+        'somebody could render it',
+        async () => (await dialog.getByText('No host that is online').count()) === 0,
+    );
+    await submit.click();
+    await page.getByText('Hosts with').waitFor();
+    await page.locator('.facts').getByText('big', { exact: true }).waitFor();
 
     // The frame grid, from outside: where its cells are is told to those who do not see it.
     const grid = page.getByRole('slider', { name: 'Frames' });
@@ -160,6 +179,32 @@ export async function rendering(stage) {
 }
 
 /**
+ * A host with two GPUs: what each renders is below it, and a frame says on which one it is.
+ * @param {Stage} stage
+ */
+export async function devices(stage) {
+    const { page } = stage;
+    await page.goto(stage.link);
+    await stage.go('/agents');
+    for (const device of ['Fake 0', 'Fake 1']) {
+        const tasks = page.getByRole('list', { name: `What ${device} renders` });
+        await tasks.getByText(/sample \d+ of 400/).waitFor();
+        await tasks.getByRole('link', { name: 'fake.blend' }).waitFor();
+    }
+    await stage.isAccessible('two devices');
+    await stage.fitsAPhone('two devices');
+    await stage.picture('devices');
+    await stage.go('/jobs/1');
+    const grid = page.getByRole('slider', { name: 'Frames' });
+    await grid.hover({ position: { x: 4, y: 4 } });
+    const where = /on meadow, Fake [01]/;
+    await page.locator('.tip').getByText(where).waitFor();
+    await grid.click({ position: { x: 4, y: 4 } });
+    const panel = page.getByRole('complementary', { name: 'Task' });
+    await panel.getByText(where).waitFor();
+}
+
+/**
  * What is done to jobs, one and several, by mouse and keyboard.
  * @param {Stage} stage
  */
@@ -193,6 +238,14 @@ export async function acting(stage) {
     await acts.getByRole('button', { name: 'Cancel' }).click();
     for (const job of [3, 4, 5]) await row(job).getByText('canceled').waitFor();
     assert.equal(await stage.ask('states'), 'failed,active,canceled,canceled,canceled');
+    const pins = page.getByRole('img', { name: 'kept' });
+    await acts.getByRole('button', { name: 'Keep' }).click();
+    for (const job of [3, 4, 5]) await row(job).getByRole('img', { name: 'kept' }).waitFor();
+    await stage.isAccessible('jobs, some kept');
+    await stage.fitsAPhone('jobs, some kept');
+    await stage.picture('kept');
+    await acts.getByRole('button', { name: 'Release' }).click();
+    await stage.eventually('none is kept', async () => (await pins.count()) === 0);
     await acts.getByRole('button', { name: 'Choose none' }).click();
 
     // Search and filter.
@@ -243,6 +296,14 @@ export async function acting(stage) {
         async () => (await row(5).count()) + (await row(4).count()) === 0,
     );
     await page.locator('a[href="#/jobs/3"]').click();
+    await page.getByRole('button', { name: 'Keep' }).click();
+    await pins.waitFor();
+    await stage.isAccessible('a kept job');
+    page.once('dialog', (dialog) => void dialog.accept());
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByText('Job 3 is kept').waitFor();
+    await page.getByRole('button', { name: 'Release' }).click();
+    await stage.eventually('it is kept no more', async () => (await pins.count()) === 0);
     page.once('dialog', (dialog) => void dialog.accept());
     await page.getByRole('button', { name: 'Delete' }).click();
     await row(2).waitFor();

@@ -1,6 +1,8 @@
 //! A farm of this machine, in this process: coordinator and agent as libraries, talking QUIC with
 //! mutual TLS on loopback like any other. Nothing of it outlives the process.
 
+mod home;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
@@ -15,9 +17,9 @@ use grange_protocol::join::JoinString;
 use grange_scheduler::Timing;
 use grange_transport::{Identity, enrol};
 use std::time::Duration;
-use tempfile::TempDir;
 
 use crate::args::Host;
+use home::Home;
 
 /// What a farm of this machine is made of.
 pub(crate) struct Plan<'a> {
@@ -34,12 +36,12 @@ pub(crate) struct LocalFarm {
     agent: Agent,
     farm: Farm,
     /// Everything that it keeps; removed at the end.
-    _home: TempDir,
+    _home: Home,
 }
 
 impl LocalFarm {
     pub(crate) async fn start(plan: Plan<'_>) -> anyhow::Result<Self> {
-        let home = home()?;
+        let home = tokio::task::spawn_blocking(Home::make).await.context("a panic")??;
         let name = grange_agent::config::host_name();
         let server = Server::bind(CoordinatorConfig {
             farm: name.parse()?,
@@ -95,16 +97,4 @@ impl LocalFarm {
         self.farm.close().await;
         self.server.shutdown().await;
     }
-}
-
-/// A directory for this run, where a user's caches are.
-fn home() -> anyhow::Result<TempDir> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".cache"));
-    let base = cache.or_else(home).unwrap_or_else(std::env::temp_dir).join("grange");
-    std::fs::create_dir_all(&base).with_context(|| format!("{} cannot be made", base.display()))?;
-    tempfile::Builder::new()
-        .prefix("render-")
-        .tempdir_in(&base)
-        .with_context(|| format!("{} cannot be written to", base.display()))
 }

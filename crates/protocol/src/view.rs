@@ -64,6 +64,10 @@ pub struct JobView {
     pub reason: Option<String>,
     pub submitted_at: Millis,
     pub ended_at: Option<Millis>,
+    /// It stays with its files, however old it gets.
+    pub kept: bool,
+    /// Only agents that have all of these get tasks of it.
+    pub tags: BTreeSet<Label>,
     pub progress: JobProgress,
 }
 
@@ -127,6 +131,8 @@ pub struct TaskView {
     pub state: TaskState,
     /// The agent's name.
     pub agent: Option<Label>,
+    /// Index into the agent's devices.
+    pub device: Option<u16>,
     pub progress: Option<TaskProgressView>,
     pub failures: Vec<FailureView>,
 }

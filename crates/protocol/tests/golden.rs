@@ -448,6 +448,8 @@ fn what_clients_are_told() {
         reason: Some("why".into()),
         submitted_at: Millis(1000),
         ended_at: None,
+        kept: true,
+        tags: [text("big"), text("night")].into(),
         progress: JobProgress {
             tasks: counts,
             frames_total: 6,
@@ -474,6 +476,7 @@ fn what_clients_are_told() {
         label: "frame 12".into(),
         state: TaskState::Running,
         agent: Some(text("host")),
+        device: Some(1),
         progress: Some(shown),
         failures: vec![FailureView {
             agent: text("host"),

@@ -18,7 +18,7 @@ use crate::job::{Job, Phase};
 use crate::lease::{Hold, Leases};
 use crate::live::{Live, LiveStep, Rank};
 use crate::placement::{Queueing, Roomy, Total, Warm};
-use crate::standing::{check_tags, lacks_tags};
+use crate::standing::{check_tags, lack_of_tagged, lacks_tags};
 use crate::state::State;
 use crate::tasks::Mark;
 
@@ -277,14 +277,14 @@ impl Core {
         }
         let step = job.step_indices().find(|step| live.ready(job, *step) > 0)?;
         let work = &job.spec.step(step)?.work;
-        let tagged = || self.online().filter(|(_, agent)| self.has_tags(agent, id));
-        if let Some(tags) = self.state.tags.get(&id)
-            && tagged().next().is_none()
-        {
-            return Some(lacks_tags(tags));
+        let tags = self.state.tags_of(id);
+        let tagged = || self.online().filter(|(_, agent)| tags.is_subset(&agent.tags));
+        if tagged().next().is_none() {
+            return Some(lacks_tags(&tags));
         }
         if !tagged().any(|(_, agent)| agent.fits(work)) {
-            return Some(Lack::of(work, tagged().map(|(_, agent)| agent)).to_string());
+            let lack = Lack::of(work, tagged().map(|(_, agent)| agent));
+            return Some(lack_of_tagged(&tags, &lack));
         }
         let fitting = || tagged().filter(|(_, agent)| agent.takes_tasks() && agent.fits(work));
         if fitting().next().is_none() {
@@ -409,7 +409,7 @@ impl Core {
             .iter()
             .filter(|step| !step.optional)
             .find(|step| !tagged().any(|agent| agent.fits(&step.work)))?;
-        let lack = Lack::of(&step.work, tagged());
+        let lack = lack_of_tagged(tags, &Lack::of(&step.work, tagged()));
         let message = format!("`{}` cannot be rendered: {lack}", spec.name);
         Some(Refusal::new(RefusalCode::NoAgentFits, message))
     }

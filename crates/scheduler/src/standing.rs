@@ -7,7 +7,7 @@ use grange_protocol::shot::Label;
 use grange_protocol::{AgentId, JobId, Refusal, RefusalCode, Schedule};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{Agent, Connection};
+use crate::agent::{Agent, Connection, Lack};
 use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::event::RequestId;
@@ -192,9 +192,21 @@ pub(crate) fn check_tags(tags: &BTreeSet<Label>) -> Result<(), Refusal> {
 
 /// Why a job waits that asks for tags which nobody has.
 pub(crate) fn lacks_tags(tags: &BTreeSet<Label>) -> String {
-    let tags: Vec<&str> = tags.iter().map(Label::as_str).collect();
-    format!(
-        "no agent that is online has all of the tags {}: `grange agent tag` gives an agent tags",
-        tags.join(", ")
-    )
+    let all = if tags.len() == 1 { "the tag" } else { "all of the tags" };
+    let tags = listed(tags, ", ");
+    format!("no agent that is online has {all} {tags}: `grange agent tag` gives an agent tags")
+}
+
+/// What the agents lack that have the tags.
+pub(crate) fn lack_of_tagged(tags: &BTreeSet<Label>, lack: &Lack) -> String {
+    let word = match tags.len() {
+        0 => return lack.to_string(),
+        1 => "tag",
+        _ => "tags",
+    };
+    format!("{lack}; only agents with the {word} {} count", listed(tags, " and "))
+}
+
+fn listed(tags: &BTreeSet<Label>, between: &str) -> String {
+    tags.iter().map(Label::as_str).collect::<Vec<_>>().join(between)
 }

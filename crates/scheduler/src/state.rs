@@ -56,6 +56,16 @@ pub(crate) struct Keyed {
 pub struct Inconsistent(String);
 
 impl State {
+    /// Whether somebody said that the job stays, however old it gets.
+    pub fn is_kept(&self, job: JobId) -> bool {
+        self.kept.contains(&job)
+    }
+
+    /// Tags that an agent must have for the job's tasks.
+    pub fn tags_of(&self, job: JobId) -> BTreeSet<Label> {
+        self.tags.get(&job).cloned().unwrap_or_default()
+    }
+
     pub fn next_job(&self) -> JobId {
         JobId(self.last_job + 1)
     }

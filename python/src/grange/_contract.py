@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ._http import Api
@@ -15,8 +16,10 @@ class Farm(Protocol):
         """The connection."""
         ...
 
-    def room(self) -> int:
-        """Instances that the farm runs at once now, those that are busy too; at least 1."""
+    def room(self, tags: Iterable[str] = ()) -> int:
+        """Instances that the farm runs at once now, those that are busy too, on hosts that have all
+        of the tags; at least 1.
+        """
         ...
 
     def _hold(self, session: int, /) -> None:

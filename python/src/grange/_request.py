@@ -118,6 +118,13 @@ def resolution(size: Size) -> Json:
     return {"width": width, "height": height}
 
 
+def tags(wanted: Iterable[str]) -> list[str]:
+    """Tags as the API has them. Raises `ValueError` for one text, whose letters would be tags."""
+    if isinstance(wanted, str):
+        raise ValueError(f"`tags` is a list: write [{wanted!r}] for one tag")
+    return sorted(set(wanted))
+
+
 def _animation(summary: Mapping[str, Any], blend: str, wanted: Wanted, *, preview: bool) -> Json:
     scene = _scene(summary, wanted.scene)
     _check(scene, wanted.camera, wanted.view_layer)

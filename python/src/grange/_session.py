@@ -38,7 +38,7 @@ class Session:
     """
 
     def __init__(self, farm: Farm, scene: Scene, **wishes: Any) -> None:
-        """`wishes` (name, priority, settings, idle_s) are sent as they are; `None` is left out."""
+        """`wishes` (name, priority, settings, tags, idle_s) go as they are, but for `None`."""
         self.farm = farm
         self.scene = (scene.manifest, scene.blend)
         """What tells whether a scene is the same one: its files' hash and which of them it is."""

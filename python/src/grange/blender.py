@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any
 
-from . import _extensions, _logs, _scene
+from . import _extensions, _logs, _request, _scene
 from ._contract import Farm
 from ._extensions import Extension
 from ._frames import Plan, Renderer, Teller, Update, Work, fetch_to
@@ -49,6 +49,7 @@ class Blender(Operations):
         priority: int | None = None,
         idle_s: int | None = None,
         settings: dict[str, Any] | None = None,
+        tags: Iterable[str] = (),
         log_dir: Path | None = None,
         logger: logging.Logger = LOGGER,
         shelf: Shelf | None = None,
@@ -57,7 +58,8 @@ class Blender(Operations):
         a function there whose first parameter is called `session` gets the session.
         `name` is what the farm lists the session as (otherwise the file's name), `priority` is as
         for jobs, `idle_s` seconds without a call end the session, `settings` are those of renders
-        that the farm itself knows. `log_dir` gets what Blender printed, when the session ends.
+        that the farm itself knows, and only a host that has all `tags` is asked. `log_dir` gets
+        what Blender printed, when the session ends.
 
         Raises `ValueError`, `TypeError` or `FileNotFoundError` for extensions that cannot be sent.
         """
@@ -65,7 +67,12 @@ class Blender(Operations):
         self._sources = _extensions.read(extensions)
         self._farm = farm
         self._name = name
-        self._wishes = {"priority": priority, "idle_s": idle_s, "settings": settings}
+        self._wishes = {
+            "priority": priority,
+            "idle_s": idle_s,
+            "settings": settings,
+            "tags": _request.tags(tags) or None,
+        }
         self._log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self._logger = logger
         self._shelf = shelf

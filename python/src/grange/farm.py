@@ -84,13 +84,15 @@ class Farm:
         priority: int | None = None,
         idle_s: int | None = None,
         settings: dict[str, Any] | None = None,
+        tags: Iterable[str] = (),
     ) -> Blender:
         """A Blender instance, which begins when it is given a scene.
 
         What Blender prints goes to `log_dir`; `extensions` are Python files, modules and functions
         that become its methods; `name` is what the farm lists it as; `priority` is that of a job,
         0 to 100; the farm ends the instance if nothing is asked of it for `idle_s` seconds.
-        `settings` are those of renders as the HTTP API has them, such as `{"device": "cuda"}`.
+        `settings` are those of renders as the HTTP API has them, such as `{"device": "cuda"}`; only
+        a host that has all `tags` is asked.
         """
         from .blender import Blender
 
@@ -102,6 +104,7 @@ class Farm:
             priority=priority,
             idle_s=idle_s,
             settings=settings,
+            tags=tags,
         )
 
     def instances(
@@ -114,6 +117,7 @@ class Farm:
         priority: int | None = None,
         idle_s: int | None = None,
         settings: dict[str, Any] | None = None,
+        tags: Iterable[str] = (),
     ) -> Instances:
         """Several instances of one scene that share out its frames; otherwise as `instance`."""
         from .instances import Instances
@@ -127,6 +131,7 @@ class Farm:
             priority=priority,
             idle_s=idle_s,
             settings=settings,
+            tags=tags,
         )
 
     def pool(
@@ -140,6 +145,7 @@ class Farm:
         priority: int | None = None,
         idle_s: int | None = None,
         settings: dict[str, Any] | None = None,
+        tags: Iterable[str] = (),
     ) -> Pool:
         """Instances for functions that each want one; as many as there is room, or `limit`. A call
         whose instance is lost is made again, `reruns` times at most; the rest as for `instance`.
@@ -156,6 +162,7 @@ class Farm:
             priority=priority,
             idle_s=idle_s,
             settings=settings,
+            tags=tags,
         )
 
     def submit(
@@ -174,6 +181,7 @@ class Farm:
         name: str | None = None,
         priority: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        tags: Iterable[str] = (),
         preview: bool = False,
         chunk: int = 1,
         allow_missing: bool = False,
@@ -189,7 +197,8 @@ class Farm:
         number, a range or any numbers; `resolution` is in pixels, `samples` per pixel; `output` is
         the pictures' name without extension, where a run of # is the frame's number; `priority` is
         0 (last) to 100 (first), 50 unless told; `settings` are those of `RenderSettings` in
-        `/openapi.json`, such as `{"device": "cpu"}`; `preview` adds a video; `chunk` is how many
+        `/openapi.json`, such as `{"device": "cpu"}`; only hosts that have all `tags` render it;
+        `preview` adds a video; `chunk` is how many
         frames one instance renders in a row. The scene's files are sent first, which `on_bytes`
         hears of; `on_warning` hears what is odd about the scene.
 
@@ -227,6 +236,8 @@ class Farm:
         }
         if priority is not None:
             submission["priority"] = priority
+        if wanted := _request.tags(tags):
+            submission["tags"] = wanted
         key = {"Idempotency-Key": uuid.uuid4().hex}
         return Job(self.api, self.api.post("/jobs", submission, key))
 
@@ -242,12 +253,15 @@ class Farm:
         """The farm's render hosts and their devices: each an `AgentView` of `/openapi.json`."""
         return self.api.get("/agents")
 
-    def room(self) -> int:
-        """Instances that the farm's devices run at once now, of everybody; at least 1."""
+    def room(self, tags: Iterable[str] = ()) -> int:
+        """Instances that the farm's devices run at once now, of everybody; at least 1. With `tags`,
+        of hosts that have them all.
+        """
+        wanted = set(_request.tags(tags))
         states = (
             state
             for agent in self.agents()
-            if agent["state"] == "online"
+            if agent["state"] == "online" and wanted.issubset(agent["tags"])
             for state in agent["device_states"]
         )
         return max(1, sum(int(state["slots"]) for state in states))

@@ -108,6 +108,8 @@ class Task:
     """`waiting`, `ready`, `running`, `completed`, `failed` or `canceled`."""
     agent: str | None
     """The host that has it."""
+    device: int | None
+    """Which of that host's devices: a place in its `devices`, as `Farm.agents` tells them."""
     stage: str | None
     """Of one that runs: `fetching`, `queued`, `loading`, `rendering` or `uploading`."""
     fraction: float
@@ -164,6 +166,16 @@ class Job:
     def reason(self) -> str | None:
         """Why it failed or does not go on, as a sentence."""
         return self._view["reason"]
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays with its files, however old it gets (`keep`)."""
+        return self._view["kept"]
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Only hosts that have all of these render it."""
+        return frozenset(self._view["tags"])
 
     @property
     def is_over(self) -> bool:
@@ -377,6 +389,7 @@ def _task(view: dict[str, Any]) -> Task:
         label=view["label"],
         state=view["state"],
         agent=view["agent"],
+        device=view["device"],
         stage=told.get("stage"),
         fraction=told.get("fraction", 0.0),
         sample=told.get("sample", 0),

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import _extensions
+from . import _extensions, _request
 from ._contract import Farm
 from ._extensions import Extension
 from ._operations import Path
@@ -82,6 +82,7 @@ class Pool:
         priority: int | None = None,
         idle_s: int | None = None,
         settings: dict[str, Any] | None = None,
+        tags: Iterable[str] = (),
         log_dir: Path | None = None,
     ) -> None:
         """At most `limit` calls at once. A call whose instance is lost is made again on another
@@ -99,6 +100,7 @@ class Pool:
         self._reruns = reruns
         self._extensions = list(extensions)
         _extensions.read(self._extensions)
+        self._tags = _request.tags(tags)
         self._wishes = {"name": name, "priority": priority, "idle_s": idle_s, "settings": settings}
         self._log_dir = log_dir
         self._shelf = Shelf()
@@ -373,7 +375,7 @@ class Pool:
     def _look(self) -> None:
         """How many instances the farm runs. While it cannot be asked, as many as before."""
         with suppress(GrangeError, OSError):
-            self._room = max(self._farm.room(), 1)
+            self._room = max(self._farm.room(self._tags), 1)
 
     def _run(self, chunk: Chunk) -> None:
         failed: BaseException | None = None
@@ -429,6 +431,7 @@ class Pool:
             extensions=self._extensions,
             log_dir=self._log_dir,
             shelf=self._shelf,
+            tags=self._tags,
             **self._wishes,  # pyright: ignore[reportArgumentType]
         )
         with self._changed:

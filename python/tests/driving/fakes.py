@@ -7,7 +7,7 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,14 +94,17 @@ class FakeFarm:
         self.kept: dict[tuple[int, int], list[dict[str, Any]]] = {}
         self.logs: dict[int, list[str]] = {}
         self.room_asked = 0
+        self.room_of: set[str] = set()
+        """Tags that room was asked of."""
 
     @property
     def api(self) -> FakeFarm:
         return self
 
-    def room(self) -> int:
+    def room(self, tags: Iterable[str] = ()) -> int:
         with self.changed:
             self.room_asked += 1
+            self.room_of.update(tags)
             return max(self.places, 1)
 
     def _hold(self, session_id: int) -> None:

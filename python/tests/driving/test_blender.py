@@ -35,12 +35,13 @@ def files(root: Path) -> list[str]:
 
 
 def test_a_session_is_made_kept_and_ended(farm: FakeFarm) -> None:
-    with Blender(farm, priority=3) as blender:
+    with Blender(farm, priority=3, tags={"night", "big"}) as blender:
         assert repr(blender) == "<Blender without a scene>"
         blender.initialize("a.blend")
         assert blender.is_ready and farm.held == {1}
         scene = {"manifest": "hash of a.blend", "blend": "/a.blend"}
         wishes = {"needs": {"engines": ["cycles"]}, "name": "a", "priority": 3}
+        wishes["tags"] = ["big", "night"]
         assert farm.sessions[0].body == scene | wishes
         blender.initialize("a.blend")
         assert farm.sessions[0].setup == ["reset"]

@@ -211,6 +211,13 @@ def test_a_limit_is_kept(farm: FakeFarm) -> None:
     assert most == 2
 
 
+def test_only_hosts_with_the_tags_are_asked(farm: FakeFarm) -> None:
+    with Pool(farm, tags=["night", "big"]) as pool:
+        pool.map(square, range(2))
+    assert farm.room_of == {"big", "night"}
+    assert {tuple(one.body["tags"]) for one in farm.sessions} == {("big", "night")}
+
+
 def test_room_that_grows_is_used(farm: FakeFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "LOOK_S", 0.02)
     farm.offer(1)

@@ -41,6 +41,8 @@ def view(state="active", done=0, **more):
         "reason": None,
         "submitted_at": SUBMITTED_MS,
         "ended_at": None,
+        "kept": False,
+        "tags": [],
         "progress": progress,
     } | more
 
@@ -101,6 +103,7 @@ def test_outputs_are_saved_as_they_come_also_over_a_break(farm, job, tmp_path):
 def running(sample):
     progress = {"stage": "rendering", "fraction": sample / 8, "sample": sample, "samples": 8}
     task = {"step": 0, "task": 1, "label": "frame 2", "state": "running", "agent": "host"}
+    task["device"] = 1
     return {"task": {"job": 7, "task": task | {"progress": progress, "failures": []}}}
 
 
@@ -112,10 +115,11 @@ def told_of(job, changes):
         elif isinstance(change, grange.Output):
             yield change.name
         else:
-            yield f"{change.label} on {change.agent}: {change.sample}/{change.samples}"
+            on = f"{change.agent}/{change.device}"
+            yield f"{change.label} on {on}: {change.sample}/{change.samples}"
 
 
-WHOLE = ["active", "frame 2 on host: 3/8", "0001.png", "completed", "0002.png"]
+WHOLE = ["active", "frame 2 on host/1: 3/8", "0001.png", "completed", "0002.png"]
 
 
 def test_changes_are_told_as_they_come(farm, job):
@@ -211,13 +215,19 @@ def test_lists_come_in_pages(farm, api):
 
 
 def test_room_is_what_the_devices_want_to_run(farm, api):
-    def agent(state, *slots):
-        return {"state": state, "device_states": [{"slots": count} for count in slots]}
+    def agent(state, *slots, tags=()):
+        states = [{"slots": count} for count in slots]
+        return {"state": state, "device_states": states, "tags": list(tags)}
 
-    farm.on("GET /api/v1/agents", Given([agent("online", 2, 3), agent("offline", 9)]), Given([]))
+    there = [agent("online", 2, 3), agent("online", 4, tags=["big", "night"]), agent("offline", 9)]
+    farm.on("GET /api/v1/agents", Given(there), Given(there), Given(there), Given([]))
     connected = grange.Farm(api)
-    assert connected.room() == 5
+    assert connected.room() == 9
+    assert connected.room(["big"]) == 4
+    assert connected.room(["big", "day"]) == 1
     assert connected.room() == 1
+    with pytest.raises(ValueError, match=r"write \['big'\] for one tag"):
+        connected.room("big")
 
 
 def test_sessions_are_kept_while_they_are_wanted(farm, api):

@@ -1,6 +1,7 @@
 """The add-on and a real farm, without a window. Arguments: an empty folder, the connect string of
 the farm, one whose token was revoked, and a viewer's."""
 
+import dataclasses
 import glob
 import os
 import pathlib
@@ -226,6 +227,29 @@ def the_current_frame_alone():
 
 
 @check
+def tags_choose_hosts_and_what_none_has_is_said_before_anything_is_sent():
+    scene, folder = fresh()
+    scene.grange.tags = "big, night"
+    refused(bpy.ops.grange.submit, "no host of the farm has all of the tags big, night")
+    said = drawn()
+    assert "tags" in said and "Look Again" in said, said
+    refused(bpy.ops.grange.submit, "no host of the farm has the tag day", tags="day")
+    scene.grange.tags = " big ,"
+    assert "Look Again" not in drawn()
+    assert bpy.ops.grange.submit(what="FRAME", wait=True) == {"FINISHED"}
+    (job,) = live.jobs()
+    assert live.link.farm.job(job.job).tags == {"big"}
+    assert bpy.ops.grange.submit(what="FRAME", wait=True, tags="") == {"FINISHED"}
+    assert live.link.farm.job(live.jobs()[0].job).tags == set()
+    # The file remembers them.
+    path = saved(folder)
+    fresh()
+    assert bpy.context.scene.grange.tags == ""
+    bpy.ops.wm.open_mainfile(filepath=path)
+    assert bpy.context.scene.grange.tags == " big ,"
+
+
+@check
 def shots_come_out_as_they_do_here():
     scene, folder = fresh()
     scene.cycles.samples = 16
@@ -313,7 +337,7 @@ def what_the_panel_says_is_mended_by_its_button():
     # Hosts whose Blenders are too old.
     met = live.desk.met
     told = addon.farm.told
-    old = told.More("ada", True, ((2, 93), (3, 3)))
+    old = told.More("ada", True, ((2, 93), (3, 3)), ())
     live.desk.put(told.Met(met.farm, met.software, 1, old))
     live.tick()
     refused(bpy.ops.grange.submit, "cannot open files of Blender", what="FRAME")
@@ -370,6 +394,12 @@ def a_job_is_paused_put_first_and_canceled():
     assert any(text.startswith("active  ·  1 host") for text in said), said
     assert any(text.startswith("sample ") for text in said), said
     assert any(text.endswith(" on host") for text in said), said
+    # As if the host had two GPUs of a kind.
+    met = live.desk.met
+    two = addon.farm.told.Agent("host", ("RTX 4090", "RTX 4090"), frozenset())
+    live.desk.take(dataclasses.replace(met, more=dataclasses.replace(met.more, agents=(two,))))
+    said = drawn()
+    assert any(text.endswith(" on host, RTX 4090 #0") for text in said), said
     bpy.ops.grange.job_pause(job=job.job)
     wait(lambda: job.news.state == "paused")
     bpy.ops.grange.job_priority(job=job.job, priority=90)

@@ -10,7 +10,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, "../../..")
 sys.path.insert(0, os.path.join(ROOT, "addon"))
 
-from plan import frames, names, pictures  # noqa: E402
+from plan import frames, hosts, names, pictures  # noqa: E402
 from plan.progress import Progress, clock  # noqa: E402
 
 SHOT = pictures.Shot(
@@ -107,6 +107,17 @@ def time_left_is_by_the_work_and_not_by_the_number():
     assert [clock(7), clock(205), clock(3720)] == ["0:07", "3:25", "1:02:00"]
 
 
+def tags_are_written_with_commas():
+    assert hosts.tags("") == hosts.tags(" , ") == ()
+    assert hosts.tags("big, night ,big,") == ("big", "night")
+    known = {"big", "night", "NVMe"}
+    assert hosts.completed("", known) == ["NVMe", "big", "night"]
+    assert hosts.completed("big,n", known) == ["big, NVMe", "big, night"]
+    assert hosts.completed("big, night, b", known) == []
+    assert "has the tag big: choose others" in hosts.lacking(("big",))
+    assert "has all of the tags big, night: " in hosts.lacking(("big", "night"))
+
+
 def versions_are_one():
     def found(path, pattern):
         with open(os.path.join(ROOT, path), encoding="utf-8") as file:
@@ -123,6 +134,7 @@ CHECKS = (
     shots_become_pictures_in_order,
     what_cannot_be_is_said_before_anything_is_rendered,
     time_left_is_by_the_work_and_not_by_the_number,
+    tags_are_written_with_commas,
     versions_are_one,
 )
 for check in CHECKS:

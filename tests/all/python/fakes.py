@@ -55,6 +55,19 @@ def in_order(scene, output):
     return ended
 
 
+def tagged(scene, output):
+    """A pool on hosts with a tag, and for how many calls there is room."""
+
+    def render(blender, number):
+        blender.initialize(scene, output / str(number))
+        blender.render_animation()
+
+    with grange.connect() as farm:
+        with farm.pool(tags=["big"]) as calls:
+            calls.map(render, range(CALLS))
+        return {"all": farm.room(), "big": farm.room(["big"])}
+
+
 def failing(scene, output):
     """A pool with bars of which one call fails, and one does so for want of an operation."""
     with grange.connect() as farm, grange.Progress() as progress:

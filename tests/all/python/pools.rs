@@ -1,6 +1,6 @@
 //! Pools on farms whose instances, agents and clients are killed. Fake Blenders, real processes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::instances::a_blender;
 use super::{Person, Running, nothing_runs};
@@ -34,7 +34,7 @@ impl<'a> Pool<'a> {
     /// All calls were made, each of them is told once, and all their frames are here.
     fn ends_well(self) -> Value {
         let told = self.program.told().json();
-        let expected: Vec<Value> = (0..CALLS).map(|call| serde_json::json!([call, 4])).collect();
+        let expected: Vec<Value> = (0..CALLS).map(|call| json!([call, 4])).collect();
         assert_eq!(told["results"], Value::Array(expected.clone()));
         let mut once = told["told"].as_array().unwrap().clone();
         once.sort_by_key(|call| call[0].as_u64());
@@ -59,6 +59,22 @@ fn rendered(farm: &Farm, http: &Http) -> usize {
     let sessions = http.get("/api/v1/sessions").json(200);
     let sessions = sessions["items"].as_array().unwrap().iter();
     sessions.map(|session| farm.outputs(session["id"].as_u64().unwrap()).len()).sum()
+}
+
+#[test]
+fn a_pool_with_tags_has_its_instances_on_hosts_that_have_them() {
+    let farm = Farm::of_fakes(&["large", "small"], 1);
+    farm.grange(&["agent", "tag", "large", "big"]).well();
+    let person = Person::of(&farm);
+    let room = person.tells_of_fakes("tagged", SCENE);
+    assert_eq!(room, json!({ "all": 2, "big": 1 }));
+    let jobs = farm.grange(&["jobs", "--json"]).json();
+    for job in jobs.as_array().unwrap() {
+        assert_eq!(job["tags"], json!(["big"]), "{job}");
+        let renderers = farm.renderers(job["id"].as_u64().unwrap());
+        assert!(renderers.iter().all(|host| host == "large"), "{renderers:?}");
+    }
+    assert_eq!(whole(&person).len(), FRAMES);
 }
 
 #[test]

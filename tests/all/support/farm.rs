@@ -244,6 +244,14 @@ impl Farm {
         self.start_agent_as(&mut command, name, &blender, args, Some(token.trim()));
     }
 
+    /// Starts an agent whose state directory is told by its name, from where that is.
+    pub(crate) fn start_agent_beside_its_state(&mut self, name: &str, blenders: &[PathBuf]) {
+        let token = self.grange(&["token", "create", "--role", "agent"]).well();
+        let mut command = Command::new(program("grange-agent"));
+        command.current_dir(self.home());
+        self.start_agent_as(&mut command, name, blenders, &[], Some(token.trim()));
+    }
+
     fn start_agent_as(
         &mut self,
         command: &mut Command,
@@ -252,12 +260,14 @@ impl Farm {
         args: &[&str],
         join: Option<&str>,
     ) {
+        let is_beside = command.get_current_dir().is_some();
+        let state_dir = if is_beside { name.into() } else { self.home().join(name) };
         command
             .args(["--name", name, "--log", "debug"])
             .args(args)
             .envs(self.environment.iter().cloned())
             .arg("--state-dir")
-            .arg(self.home().join(name))
+            .arg(state_dir)
             .stdin(Stdio::null())
             .stdout(self.log(name))
             .stderr(self.log(name));

@@ -30,6 +30,10 @@ export interface JobView {
     reason: string | null;
     submitted_at: number;
     ended_at: number | null;
+    /** It stays with its files, however old it gets. */
+    kept: boolean;
+    /** Only agents that have all of these get tasks of it. */
+    tags: string[];
     progress: {
         tasks: TaskCounts;
         frames_total: number;
@@ -63,6 +67,8 @@ export interface TaskView {
     label: string;
     state: TaskState;
     agent: string | null;
+    /** Index into the agent's devices. */
+    device: number | null;
     progress: {
         stage: string;
         fraction: number;
@@ -297,7 +303,7 @@ export async function post<T>(path: string, body?: BodyInit | object): Promise<T
     return (await send('POST', path, body)).json() as Promise<T>;
 }
 
-export type JobAction = 'pause' | 'resume' | 'cancel' | 'retry';
+export type JobAction = 'pause' | 'resume' | 'cancel' | 'retry' | 'keep' | 'release';
 
 export function act(job: number, action: JobAction) {
     return post<JobView>(`/api/v1/jobs/${job}/${action}`);

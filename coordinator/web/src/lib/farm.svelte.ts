@@ -1,5 +1,13 @@
 /** The farm as it is now: one stream of events, from which everything that is shown follows. */
-import type { AgentView, FarmView, HistoryView, JobView, OutputView, WatchEvent } from './api';
+import type {
+    AgentView,
+    FarmView,
+    HistoryView,
+    JobView,
+    OutputView,
+    TaskView,
+    WatchEvent,
+} from './api';
 import { batched, follow, type Link } from './stream';
 
 /** An output that arrived while somebody looked. */
@@ -73,6 +81,15 @@ class Farm {
         this.happened = [];
         this.view = null;
         this.ready = false;
+    }
+
+    /** Where a task runs: its agent, and which device where that has several. */
+    place({ agent, device }: TaskView): string {
+        const devices = [...this.agents.values()].find(({ name }) => name === agent)?.devices ?? [];
+        const name = device === null ? undefined : devices[device]?.name;
+        if (agent === null || name === undefined || devices.length === 1) return agent ?? '';
+        const alike = devices.filter((other) => other.name === name).length;
+        return `${agent}, ${name.replace(/^NVIDIA /, '')}${alike > 1 ? ` #${device}` : ''}`;
     }
 
     #applyNow() {

@@ -36,6 +36,17 @@ interface Scene {
 
 type Reading = { scene: Scene } | { more: { libraries: string[]; folders: string[] } };
 
+/** What somebody asks for beside the scene. */
+export interface Wanted {
+    frames: Frames[];
+    preview: boolean;
+    priority: number;
+    /** Only agents that have all of these render it. */
+    tags: readonly string[];
+    /** Also if no agent of the farm could render it today. */
+    queue_anyway: boolean;
+}
+
 /** A scene that the farm has read. */
 export class ReadScene {
     constructor(
@@ -57,7 +68,7 @@ export class ReadScene {
         return `${scene.frame_start}-${scene.frame_end}${step}`;
     }
 
-    async submit(frames: Frames[], priority: number, preview: boolean): Promise<JobView> {
+    async submit({ frames, preview, ...wanted }: Wanted): Promise<JobView> {
         const { scene } = this;
         const entries = await Promise.all(
             scene.files.map(async (path) => {
@@ -77,7 +88,7 @@ export class ReadScene {
         };
         return post<JobView>('/api/v1/jobs', {
             name: this.name,
-            priority,
+            ...wanted,
             manifest: manifest.hash,
             kind: { animation },
         });

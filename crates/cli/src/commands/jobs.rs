@@ -21,11 +21,12 @@ pub(super) async fn list(session: &Session) -> anyhow::Result<Ending> {
 }
 
 pub(super) async fn show(session: &Session, job: JobId) -> anyhow::Result<Ending> {
-    let detail = session.farm().await?.job(job).await?;
+    let farm = session.farm().await?;
+    let detail = farm.job(job).await?;
     if session.json {
         print::json(&detail);
     } else {
-        print::job(&detail);
+        print::job(&detail, &farm.agents().await?);
     }
     Ok(Ending::Done)
 }

@@ -1,12 +1,13 @@
 //! Render hosts, their devices, and what was decided about those.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use comfy_table::{Cell, Table};
 use grange_protocol::agent::DeviceInfo;
 use grange_protocol::footprint::DeviceState;
 use grange_protocol::shot::Label;
-use grange_protocol::view::{AgentView, DecisionView};
+use grange_protocol::view::{AgentView, DecisionView, TaskView};
 
 use super::{UNKNOWN, ago, hide, kind, right, table, wrap};
 
@@ -42,7 +43,7 @@ pub(crate) fn agents(agents: &[AgentView]) -> String {
 pub(crate) fn agent(agent: &AgentView) -> String {
     let mut line = format!("{}: {}, {} tasks", agent.name, agent.state, agent.tasks);
     if !agent.tags.is_empty() {
-        let _ = write!(line, ", tags {}", tags(agent));
+        let _ = write!(line, ", tags {}", tags(&agent.tags));
     }
     if let Some(schedule) = &agent.schedule {
         let _ = write!(line, ", takes tasks {schedule}");
@@ -50,8 +51,9 @@ pub(crate) fn agent(agent: &AgentView) -> String {
     line
 }
 
-fn tags(agent: &AgentView) -> String {
-    agent.tags.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
+/// Those of an agent, or those that a job asks for.
+pub(crate) fn tags(tags: &BTreeSet<Label>) -> String {
+    tags.iter().map(Label::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The trace, in the order in which it is given. The agents say which of their devices have the
@@ -86,6 +88,18 @@ pub(crate) fn device_name(devices: &[DeviceInfo], at: usize) -> String {
     if alike == 1 { short.into() } else { format!("{short} #{at}") }
 }
 
+/// Where a task runs: its agent, and which device where that has several.
+pub(super) fn place(task: &TaskView, agents: &[AgentView]) -> String {
+    let Some(agent) = &task.agent else { return String::new() };
+    let devices = agents.iter().find(|other| other.name == *agent).map(|agent| &agent.devices);
+    match (devices, task.device) {
+        (Some(devices), Some(at)) if devices.len() > 1 => {
+            format!("{agent}, {}", device_name(devices, at.into()))
+        }
+        _ => agent.to_string(),
+    }
+}
+
 fn hosts(agents: &[AgentView]) -> Table {
     let mut table =
         table(["AGENT", "STATE", "TASKS", "CPU", "RAM FREE", "BLENDER", "TAGS", "HOURS"]);
@@ -102,7 +116,7 @@ fn hosts(agents: &[AgentView]) -> Table {
             known(format!("{:.0} %", load.cpu_percent)),
             known(format!("{}/{} GiB", gib(load.memory_available_mib), gib(load.memory_total_mib))),
             Cell::new(if blenders.is_empty() { "none".into() } else { blenders.join(", ") }),
-            Cell::new(tags(agent)),
+            Cell::new(tags(&agent.tags)),
             Cell::new(agent.schedule.as_ref().map(ToString::to_string).unwrap_or_default()),
         ]);
     }
@@ -186,8 +200,8 @@ mod tests {
 
     use grange_protocol::agent::{DeviceKind, HostLoad, RuntimeInfo};
     use grange_protocol::footprint::Decision;
-    use grange_protocol::view::AgentState;
-    use grange_protocol::{AgentId, BlenderVersion, Millis};
+    use grange_protocol::view::{AgentState, TaskState};
+    use grange_protocol::{AgentId, BlenderVersion, Millis, StepIndex, TaskIndex};
 
     fn device(name: &str, kind: DeviceKind, memory_mib: u64) -> DeviceInfo {
         DeviceInfo {
@@ -285,6 +299,27 @@ mod tests {
         off.tags = ["big", "night"].map(|tag| tag.parse().unwrap()).into();
         off.schedule = Some("mon-fri 19:00-07:00, sat-sun".parse().unwrap());
         vec![first, second, off]
+    }
+
+    #[test]
+    fn a_task_is_on_a_device_where_its_agent_has_several() {
+        let on = |agent: &str, device| {
+            let task = TaskView {
+                step: StepIndex(0),
+                task: TaskIndex(0),
+                label: "frame 1".into(),
+                state: TaskState::Running,
+                agent: agent.parse().ok(),
+                device: Some(device),
+                progress: None,
+                failures: Vec::new(),
+            };
+            place(&task, &farm())
+        };
+        assert_eq!(on("render-01", 1), "render-01, RTX PRO 6000 Blackwell Workstation Edition #1");
+        assert_eq!(on("render-01", 2), "render-01, AMD EPYC 9354 32-Core Processor");
+        assert_eq!(on("attic", 0), "attic");
+        assert_eq!(on("gone", 0), "gone");
     }
 
     fn is_narrow(text: &str) -> bool {

@@ -10,7 +10,7 @@ use grange_protocol::Millis;
 use grange_protocol::agent::DeviceKind;
 use grange_protocol::history::HistoryView;
 use grange_protocol::view::{
-    FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
+    AgentView, FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
 };
 use indicatif::{DecimalBytes, FormattedDuration};
 use jiff::Timestamp;
@@ -18,7 +18,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::time::{Duration, SystemTime};
 
-pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib};
+use agents::place;
+pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib, tags};
 pub(crate) use footprints::footprints;
 pub(crate) use tokens::tokens;
 
@@ -57,6 +58,8 @@ pub(crate) fn jobs(jobs: &[JobView]) {
         "LEFT",
         "BY",
         "SUBMITTED",
+        "TAGS",
+        "KEPT",
     ]);
     for job in jobs {
         let progress = &job.progress;
@@ -71,9 +74,17 @@ pub(crate) fn jobs(jobs: &[JobView]) {
             right(left(progress.seconds_left)),
             Cell::new(&job.submitter),
             Cell::new(ago(job.submitted_at)),
+            Cell::new(tags(&job.tags)),
+            Cell::new(if job.kept { "kept" } else { "" }),
         ]);
     }
-    line(&table.to_string());
+    if jobs.iter().all(|job| job.tags.is_empty()) {
+        hide(&mut table, 10);
+    }
+    if !jobs.iter().any(|job| job.kept) {
+        hide(&mut table, 11);
+    }
+    line(&table.trim_fmt());
     for job in jobs {
         if let Some(reason) = &job.reason {
             line(&format!("job {}: {reason}", job.id));
@@ -81,7 +92,8 @@ pub(crate) fn jobs(jobs: &[JobView]) {
     }
 }
 
-pub(crate) fn job(detail: &JobDetail) {
+/// The agents say what their devices are called.
+pub(crate) fn job(detail: &JobDetail, agents: &[AgentView]) {
     let JobDetail { job, steps, tasks } = detail;
     let progress = &job.progress;
     line(&format!(
@@ -92,7 +104,10 @@ pub(crate) fn job(detail: &JobDetail) {
         job.submitter,
         ago(job.submitted_at)
     ));
-    line(&format!("state: {}, priority {}", job.state, job.priority));
+    line(&format!("state: {}", standing(job)));
+    if !job.tags.is_empty() {
+        line(&format!("tags: {}", tags(&job.tags)));
+    }
     if let Some(reason) = &job.reason {
         line(&format!("reason: {reason}"));
     }
@@ -143,7 +158,7 @@ pub(crate) fn job(detail: &JobDetail) {
             Cell::new(format!("{}/{}", task.step.0, task.task.0)),
             Cell::new(&task.label),
             Cell::new(task.state),
-            Cell::new(task.agent.as_ref().map_or("", |agent| agent.as_str())),
+            Cell::new(place(task, agents)),
             Cell::new(activity(task)),
         ]);
     }
@@ -204,7 +219,13 @@ pub(crate) fn frames(progress: &JobProgress) -> Option<String> {
 
 /// What came of an action on a job.
 pub(crate) fn acted(job: &JobView) -> String {
-    format!("job {}: {}, priority {}", job.id, job.state, job.priority)
+    format!("job {}: {}", job.id, standing(job))
+}
+
+/// What people decided of it, in a line with its state.
+fn standing(job: &JobView) -> String {
+    let kept = if job.kept { ", kept" } else { "" };
+    format!("{}, priority {}{kept}", job.state, job.priority)
 }
 
 /// One line on how far a job is.
@@ -338,6 +359,7 @@ mod tests {
             label: "frame 3".into(),
             state: TaskState::Failed,
             agent: None,
+            device: None,
             progress: None,
             failures: Vec::new(),
         };

@@ -294,21 +294,23 @@ impl Model {
         agents
     }
 
-    /// What an agent works on: what renders first, what waits for an instance last.
-    pub(crate) fn running_on(&self, agent: &AgentView) -> Vec<Running<'_>> {
-        let mut all = Vec::new();
+    /// What each device of an agent works on: what renders first, what waits for an instance last.
+    pub(crate) fn running_on(&self, agent: &AgentView) -> Vec<Vec<Running<'_>>> {
+        let mut devices: Vec<Vec<Running<'_>>> = agent.devices.iter().map(|_| Vec::new()).collect();
         for (job, task) in self.tasks.get(&agent.name).into_iter().flatten() {
             // What was asked may be older than what was told.
-            match self.known.jobs.get(job) {
-                Some(job) if job.progress.tasks.running > 0 => all.push(Running { job, task }),
-                _ => {}
+            let job = self.known.jobs.get(job).filter(|job| job.progress.tasks.running > 0);
+            let device = task.device.and_then(|at| devices.get_mut(usize::from(at)));
+            if let (Some(job), Some(device)) = (job, device) {
+                device.push(Running { job, task });
             }
         }
-        all.sort_by_key(|running| {
-            let task = running.task;
-            (nearness(task.progress.map(|at| at.stage)), running.job.id, task.step, task.task)
-        });
-        all
+        for running in &mut devices {
+            running.sort_by_key(|Running { job, task }| {
+                (nearness(task.progress.map(|at| at.stage)), job.id, task.step, task.task)
+            });
+        }
+        devices
     }
 
     /// The latest decision about a device.
@@ -439,7 +441,10 @@ fn is_like(job: &JobView, words: &[String]) -> bool {
     if words.is_empty() {
         return true;
     }
-    let text = format!("{} {} {} {} {}", job.id, job.name, job.submitter, job.kind, job.state);
+    let kept = if job.kept { "kept" } else { "" };
+    let tags = crate::print::tags(&job.tags);
+    let JobView { id, name, submitter, kind, state, .. } = job;
+    let text = format!("{id} {name} {submitter} {kind} {state} {kept} {tags}");
     let (text, number) = (text.to_lowercase(), format!("#{}", job.id));
     words.iter().all(|word| *word == number || text.contains(word))
 }

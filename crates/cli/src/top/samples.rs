@@ -20,7 +20,7 @@ pub(super) fn farm() -> FarmView {
         epoch: Epoch(3),
         agents_online: 2,
         jobs_open: 4,
-        tasks_running: 5,
+        tasks_running: 7,
         fraction: 0.437,
         frames_per_minute: 41.25,
         seconds_left: Some(7_511),
@@ -51,6 +51,8 @@ pub(super) fn job(id: u32, name: &str, state: JobState, priority: &str) -> JobVi
         reason: None,
         submitted_at: Millis(NOW.0 - 3_600_000 + u64::from(id)),
         ended_at: state.is_final().then_some(Millis(NOW.0 - 60_000 * u64::from(id))),
+        kept: false,
+        tags: Default::default(),
         progress: JobProgress { frames_total: 240, ..JobProgress::default() },
     }
 }
@@ -73,12 +75,14 @@ pub(super) fn jobs() -> Vec<JobView> {
     let mut queued = job(3, "turntable", JobState::Queued, "50");
     queued.reason = Some("no agent that is online has a GPU for OptiX".into());
     queued.submitter = "grace@attic".parse().unwrap();
+    queued.tags = ["big", "night"].map(|tag| tag.parse().unwrap()).into();
     let mut failed = rendering(job(4, "smoke_test.blend", JobState::Failed, "90"), 3, 0.0125, 0);
     failed.reason = Some("12 of 240 tasks failed, more than 10 %".into());
     failed.progress.tasks.failed = 12;
     failed.progress.seconds_left = None;
     let mut completed = rendering(job(5, "title.blend", JobState::Completed, "50"), 240, 1.0, 0);
     completed.progress.seconds_left = None;
+    completed.kept = true;
     let mut session = job(8, "session of ada@meadow", JobState::Active, "50");
     session.kind = "session".parse().unwrap();
     session.progress.frames_total = 0;
@@ -88,7 +92,7 @@ pub(super) fn jobs() -> Vec<JobView> {
             job(1, "sq010_sh0040_lighting_v012.blend", JobState::Active, "50"),
             104,
             0.437,
-            3,
+            5,
         ),
         rendering(job(2, "urgent.blend", JobState::Active, "95"), 12, 0.0525, 1),
         queued,
@@ -138,7 +142,7 @@ fn host(name: &str, devices: Vec<DeviceInfo>, device_states: Vec<DeviceState>) -
             memory_available_mib: 198_321,
             instances: 4,
         },
-        tasks: 4,
+        tasks: 6,
         last_seen: NOW,
         device_states,
         tags: Default::default(),
@@ -146,13 +150,13 @@ fn host(name: &str, devices: Vec<DeviceInfo>, device_states: Vec<DeviceState>) -
     }
 }
 
-/// A host with two GPUs, one of which is lost; one that renders on its CPU; one that is off.
+/// A host with three GPUs, one of which is lost; one that renders on its CPU; one that is off.
 pub(super) fn agents() -> Vec<AgentView> {
     let card = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition";
     let process = |mib, ours| ProcessUse { pid: 1, mib: Some(mib), ours };
     let first = host(
         "render-01",
-        vec![device(card, DeviceKind::Cuda, 97_887), device(card, DeviceKind::Cuda, 97_887)],
+        vec![device(card, DeviceKind::Cuda, 97_887); 3],
         vec![
             DeviceState {
                 total_mib: 97_887,
@@ -171,6 +175,18 @@ pub(super) fn agents() -> Vec<AgentView> {
                     process(9_433, false),
                 ],
                 problem: None,
+            },
+            DeviceState {
+                total_mib: 97_887,
+                used_mib: 17_000,
+                reserved_mib: 20_480,
+                instances: 1,
+                slots: 1,
+                utilisation_percent: Some(84),
+                temperature_c: Some(64),
+                power_w: Some(412),
+                processes: vec![process(17_000, true)],
+                ..DeviceState::default()
             },
             DeviceState {
                 total_mib: 97_887,
@@ -205,13 +221,14 @@ pub(super) fn agents() -> Vec<AgentView> {
     vec![first, second, off]
 }
 
-pub(super) fn task(agent: &str, number: u32, stage: Option<Stage>) -> TaskView {
+pub(super) fn task(agent: &str, device: u16, number: u32, stage: Option<Stage>) -> TaskView {
     TaskView {
         step: StepIndex(0),
         task: TaskIndex(number),
         label: format!("frame {}", number + 1),
         state: TaskState::Running,
         agent: Some(agent.parse().unwrap()),
+        device: Some(device),
         progress: stage.map(|stage| TaskProgressView {
             stage,
             fraction: if stage == Stage::Rendering { 0.36 } else { 0.0 },
@@ -236,14 +253,15 @@ pub(super) fn asked() -> Asked {
             (
                 JobId(1),
                 vec![
-                    task("render-01", 105, None),
-                    task("render-01", 107, Some(Stage::Queued)),
-                    task("render-01", 104, Some(Stage::Rendering)),
-                    task("render-01", 106, Some(Stage::Loading)),
+                    task("render-01", 0, 105, None),
+                    task("render-01", 0, 107, Some(Stage::Queued)),
+                    task("render-01", 0, 104, Some(Stage::Rendering)),
+                    task("render-01", 0, 106, Some(Stage::Loading)),
+                    task("render-01", 1, 108, Some(Stage::Rendering)),
                 ],
             ),
-            (JobId(2), vec![task("render-01", 12, Some(Stage::Rendering))]),
-            (JobId(8), vec![task("attic", 0, Some(Stage::Serving))]),
+            (JobId(2), vec![task("render-01", 0, 12, Some(Stage::Rendering))]),
+            (JobId(8), vec![task("attic", 0, 0, Some(Stage::Serving))]),
         ],
         decisions: vec![
             decision(

@@ -1,11 +1,12 @@
 //! What people decide of agents, and what becomes of their tasks.
 
 use grange_protocol::JobId;
+use grange_protocol::agent::AgentHello;
 use grange_protocol::client::{AgentAction, JobAction};
 use grange_protocol::view::JobState;
 use grange_scheduler::{Duty, Event};
 
-use crate::farm::{Farm, agent, frames, label, noops, task};
+use crate::farm::{Farm, agent, frames, hello, label, noops, task};
 
 #[test]
 fn a_drained_agent_finishes_what_it_has_begun_and_gets_nothing_more() {
@@ -88,6 +89,10 @@ fn jobs_that_ask_for_tags_go_to_those_who_have_them_all() {
     let tags = |tags: &[&str]| AgentAction::Tag(tags.iter().map(|tag| label(tag)).collect());
     farm.act_on_agent('A', tags(&["big"])).expects(["Done"]);
     farm.act_on_agent('B', tags(&["big", "night"])).expects(["Done"]);
+    farm.submit_tagged(noops(1), &["day"]).expects([
+        "no: `shot.blend` cannot be rendered: no agent that is online has the tag day: \
+         `grange agent tag` gives an agent tags",
+    ]);
     farm.submit_tagged(noops(2), &["big", "night"]).expects([
         "Submitted(JobId(1))",
         "B gets 1/0/0",
@@ -100,6 +105,19 @@ fn jobs_that_ask_for_tags_go_to_those_who_have_them_all() {
     farm.act_on_agent('B', tags(&[])).expects(["Done"]);
     farm.completes('B', "1/0/1").whatever();
     assert_eq!(farm.job_state(1), JobState::Completed);
+}
+
+#[test]
+fn what_those_with_the_tags_lack_is_said_of_them_alone() {
+    let mut farm = Farm::new();
+    farm.enrol('A', 1);
+    farm.enrol('B', 1);
+    farm.join_as(AgentHello { runtimes: Vec::new(), ..hello('B', 1) }).whatever();
+    farm.act_on_agent('B', AgentAction::Tag([label("big")].into())).expects(["Done"]);
+    farm.submit_tagged(frames("shot", 1), &["big"]).expects([
+        "no: `shot.blend` cannot be rendered: no agent that is online has a Blender: install one on a \
+         host; only agents with the tag big count",
+    ]);
 }
 
 #[test]

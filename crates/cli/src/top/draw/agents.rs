@@ -1,4 +1,4 @@
-//! The pane of agents: each host, below it its devices, and what runs there.
+//! The pane of agents: each host, below it its devices, and below each what renders there.
 
 use grange_protocol::Millis;
 use grange_protocol::agent::{DeviceInfo, Stage};
@@ -29,26 +29,35 @@ const TASK_BAR: usize = 10;
 /// Below so many columns a task has no bar.
 const TASK_BAR_ROOM: usize = 60;
 
-/// The agents in their order, and how many lines each of them takes.
+/// The agents in their order.
 pub(super) struct Agents<'a> {
     model: &'a Model,
-    all: Vec<(&'a AgentView, Vec<Running<'a>>, usize)>,
+    all: Vec<Host<'a>>,
+}
+
+struct Host<'a> {
+    agent: &'a AgentView,
+    /// What each of its devices works on.
+    running: Vec<Vec<Running<'a>>>,
+    /// How many it takes.
+    lines: usize,
 }
 
 impl<'a> Agents<'a> {
     pub(super) fn of(model: &'a Model) -> Self {
-        let with_lines = |agent: &'a AgentView| {
-            let tasks = model.running_on(agent);
-            let devices =
-                (0..agent.devices.len()).map(|at| 1 + usize::from(why(model, agent, at).is_some()));
-            let lines = 1 + devices.sum::<usize>() + task_lines(&tasks);
-            (agent, tasks, lines)
+        let host = |agent: &'a AgentView| {
+            let running = model.running_on(agent);
+            let devices = running.iter().enumerate().map(|(at, tasks)| {
+                1 + usize::from(why(model, agent, at).is_some()) + task_lines(tasks)
+            });
+            let lines = 1 + devices.sum::<usize>();
+            Host { agent, running, lines }
         };
-        Self { model, all: model.agents().into_iter().map(with_lines).collect() }
+        Self { model, all: model.agents().into_iter().map(host).collect() }
     }
 
     pub(super) fn lines_count(&self) -> usize {
-        self.all.iter().map(|(.., lines)| lines).sum::<usize>().max(1)
+        self.all.iter().map(|host| host.lines).sum::<usize>().max(1)
     }
 
     /// Draws what there is room for, from the line on that is wanted; tells how many lines that are
@@ -96,20 +105,21 @@ impl<'a> Agents<'a> {
             return vec![Line::styled(fit(none, room), look.soft())];
         }
         let (mut before, mut skipped, mut seen) = (0, 0, Vec::new());
-        for (agent, tasks, lines) in &self.all {
-            if before + lines <= from {
-                skipped += lines;
+        for host in &self.all {
+            if before + host.lines <= from {
+                skipped += host.lines;
             } else if before < from + count {
-                seen.push((*agent, tasks));
+                seen.push(host);
             }
-            before += lines;
+            before += host.lines;
         }
-        let agents: Vec<&AgentView> = seen.iter().map(|(agent, _)| *agent).collect();
+        let agents: Vec<&AgentView> = seen.iter().map(|host| host.agent).collect();
         let columns = DeviceColumns::of(&agents, room);
         let mut lines = Vec::new();
-        for (agent, running) in seen {
+        for Host { agent, running, .. } in seen {
             lines.push(host(agent, look, now, room));
-            for (at, device) in agent.devices.iter().enumerate() {
+            let task_columns = TaskColumns::of(running, room);
+            for (at, (device, tasks)) in agent.devices.iter().zip(running).enumerate() {
                 let name = print::device_name(&agent.devices, at);
                 lines.push(columns.line(&name, device, agent.device_states.get(at), look));
                 if let Some((text, is_bad)) = why(self.model, agent, at) {
@@ -117,8 +127,8 @@ impl<'a> Agents<'a> {
                     let text = fit(text, room.saturating_sub(MORE_INDENT.len()));
                     lines.push(Line::styled(format!("{MORE_INDENT}{text}"), style));
                 }
+                lines.extend(task_columns.lines(tasks, look, room));
             }
-            lines.extend(tasks(running, look, room));
         }
         lines.into_iter().skip(from - skipped).take(count).collect()
     }
@@ -254,15 +264,40 @@ fn figures(device: &DeviceInfo, state: Option<&DeviceState>) -> [String; FIGURES
     ]
 }
 
-/// Those that an instance works on, a line each; those that wait for one are only counted.
-fn tasks(tasks: &[Running<'_>], look: Look, room: usize) -> Vec<Line<'static>> {
-    let begun = || tasks.iter().filter(|one| !waits(one));
-    let names = begun().map(|one| width(one.job.name.as_str()));
-    let job_room = names.max().unwrap_or(0).min(JOB_NAME_MAX.min(room / 4));
-    let labels = begun().map(|one| width(&one.task.label));
-    let label_room = labels.max().unwrap_or(0).min(TASK_LABEL_MAX.min(room / 4));
-    let line = |Running { job, task }: &Running<'_>| {
-        let (name, label) = (left(job.name.as_str(), job_room), left(&task.label, label_room));
+/// What all tasks of a host have room for.
+struct TaskColumns {
+    job: usize,
+    label: usize,
+}
+
+impl TaskColumns {
+    fn of(running: &[Vec<Running<'_>>], room: usize) -> Self {
+        let begun = || running.iter().flatten().filter(|one| !waits(one));
+        let jobs = begun().map(|one| width(one.job.name.as_str()));
+        let labels = begun().map(|one| width(&one.task.label));
+        Self {
+            job: jobs.max().unwrap_or(0).min(JOB_NAME_MAX.min(room / 4)),
+            label: labels.max().unwrap_or(0).min(TASK_LABEL_MAX.min(room / 4)),
+        }
+    }
+
+    /// Those that an instance works on, a line each; those that wait for one are only counted.
+    fn lines(&self, tasks: &[Running<'_>], look: Look, room: usize) -> Vec<Line<'static>> {
+        let begun = tasks.iter().filter(|one| !waits(one));
+        let mut lines: Vec<Line<'static>> = begun.map(|one| self.line(one, look, room)).collect();
+        let waiting = tasks.len() - lines.len();
+        if waiting > 0 {
+            let word = if waiting == 1 { "task waits" } else { "tasks wait" };
+            let text = format!("{waiting} {word} for an instance");
+            let text = fit(&text, room.saturating_sub(MORE_INDENT.len()));
+            lines.push(Line::styled(format!("{MORE_INDENT}{text}"), look.soft()));
+        }
+        lines
+    }
+
+    fn line(&self, one: &Running<'_>, look: Look, room: usize) -> Line<'static> {
+        let Running { job, task } = one;
+        let (name, label) = (left(job.name.as_str(), self.job), left(&task.label, self.label));
         let mut spans = vec![Span::styled(format!("{MORE_INDENT}{name} {label} "), look.plain())];
         if let Some(progress) = task.progress.as_ref().filter(|_| room >= TASK_BAR_ROOM) {
             spans.extend(bars::progress(progress.fraction, TASK_BAR, look.busy(), look));
@@ -272,16 +307,7 @@ fn tasks(tasks: &[Running<'_>], look: Look, room: usize) -> Vec<Line<'static>> {
         let activity = fit(&print::activity(task), room.saturating_sub(taken));
         spans.push(Span::styled(activity, look.soft()));
         Line::from(spans)
-    };
-    let mut lines: Vec<Line<'static>> = begun().map(line).collect();
-    let waiting = tasks.len() - lines.len();
-    if waiting > 0 {
-        let word = if waiting == 1 { "task waits" } else { "tasks wait" };
-        let text = format!("{waiting} {word} for an instance");
-        let text = fit(&text, room.saturating_sub(MORE_INDENT.len()));
-        lines.push(Line::styled(format!("{MORE_INDENT}{text}"), look.soft()));
     }
-    lines
 }
 
 fn task_lines(tasks: &[Running<'_>]) -> usize {

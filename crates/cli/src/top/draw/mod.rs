@@ -154,6 +154,10 @@ fn said(model: &Model, look: Look, room: u16) -> Line<'static> {
 fn about_selected(model: &Model) -> String {
     let Some(job) = model.selected() else { return String::new() };
     let mut parts = vec![format!("job {} by {}", job.id, job.submitter)];
+    parts.extend(job.kept.then(|| "kept".into()));
+    if !job.tags.is_empty() {
+        parts.push(format!("tags {}", print::tags(&job.tags)));
+    }
     if job.progress.tasks.failed > 0 {
         parts.push(format!("{} failed", job.progress.tasks.failed));
     }

@@ -112,6 +112,23 @@ fn a_farm_without_room_says_so_below_its_name() {
 }
 
 #[test]
+fn what_people_decided_of_the_selected_job_is_said_below() {
+    let mut model = busy();
+    let mut said = |letters: &str| {
+        model.press(Action::Filter);
+        model.press(Action::EraseAll);
+        letters.chars().for_each(|letter| _ = model.press(Action::Type(letter)));
+        model.press(Action::EndFilter);
+        seen(&model, 120, 24).lines().nth(22).unwrap().to_owned()
+    };
+    assert_eq!(
+        said("#3"),
+        "job 3 by grace@attic · tags big, night · no agent that is online has a GPU for OptiX"
+    );
+    assert_eq!(said("#5"), "job 5 by ada@meadow · kept");
+}
+
+#[test]
 fn a_list_that_is_too_long_keeps_the_selected_job_in_sight() {
     let mut model = Model::new(farm());
     let many = (1..=200).map(|id| job(id, &format!("shot{id}.blend"), JobState::Queued, "50"));

@@ -88,6 +88,8 @@ fn a_filter_takes_words_and_numbers() {
     };
     assert_eq!(like("BLEND active"), [2, 1]);
     assert_eq!(like("grace"), [3]);
+    assert_eq!(like("night"), [3]);
+    assert_eq!(like("kept"), [5]);
     assert_eq!(like("session"), [8]);
     assert_eq!(like("#1"), [1]);
     assert_eq!(like("nothing"), [0; 0]);
@@ -192,17 +194,23 @@ fn while_the_farm_is_away_what_was_stays_and_nothing_is_asked() {
 }
 
 #[test]
-fn what_runs_is_listed_by_host_and_nearest_first() {
+fn what_runs_is_listed_by_device_and_nearest_first() {
     let model = busy();
     let agents = model.agents();
     let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
     assert_eq!(names, ["attic", "render-01", "laptop.studio"]);
-    let running: Vec<(u32, u32)> = model
+    let running: Vec<Vec<(u32, u32)>> = model
         .running_on(agents[1])
         .iter()
-        .map(|running| (running.job.id.0, running.task.task.0))
+        .map(|device| device.iter().map(|at| (at.job.id.0, at.task.task.0)).collect())
         .collect();
-    assert_eq!(running, [(1, 104), (2, 12), (1, 106), (1, 107), (1, 105)]);
+    assert_eq!(
+        running,
+        [vec![(1, 104), (2, 12), (1, 106), (1, 107), (1, 105)], vec![(1, 108)], vec![],]
+    );
+    // Of a host that is off nobody knows its devices, or a device is not there any more.
+    let bare = AgentView { devices: Vec::new(), ..agents[1].clone() };
+    assert!(model.running_on(&bare).is_empty());
     let decision = model.decision(agents[1], 0).map(|decision| decision.text.as_str());
     assert_eq!(decision, Some("2 instances: 41.0 frames/min, 3: 52.1 (+27 %): staying with 3"));
     assert_eq!(model.decision(agents[1], 1), None);
