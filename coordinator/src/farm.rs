@@ -106,6 +106,7 @@ pub(crate) struct Farm {
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
     webhooks: Option<Arc<Webhooks>>,
+    wants_pictures: bool,
     /// How long an agent may be away.
     pub(crate) agent_grace_ms: u64,
     logs: Vec<AttemptLog>,
@@ -125,6 +126,8 @@ pub(crate) struct Farm {
 pub(crate) struct Beside {
     pub(crate) storage: Storage,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
+    /// Whether agents shall send small pictures of frames.
+    pub(crate) wants_pictures: bool,
 }
 
 /// What watchers have not been told yet.
@@ -211,6 +214,7 @@ impl Farm {
             journal,
             storage: beside.storage,
             webhooks: beside.webhooks,
+            wants_pictures: beside.wants_pictures,
             agent_grace_ms: timing.agent_grace_ms,
             logs: Vec::new(),
             looks: Vec::new(),
@@ -468,7 +472,8 @@ impl Farm {
             match command {
                 Command::Welcome { agent, epoch, drop } => {
                     let farm = self.name.clone();
-                    let welcome = Welcome { farm, agent, epoch, drop, heartbeat_ms: HEARTBEAT_MS };
+                    let (heartbeat_ms, pictures) = (HEARTBEAT_MS, self.wants_pictures);
+                    let welcome = Welcome { farm, agent, epoch, drop, heartbeat_ms, pictures };
                     self.send(agent, Outgoing::Welcome(welcome));
                 }
                 Command::Assign { agent, assignment } => {

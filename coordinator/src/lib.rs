@@ -24,6 +24,7 @@ pub mod http;
 mod journal;
 mod keeping;
 mod links;
+mod pictures;
 mod rate;
 mod refusals;
 mod server;

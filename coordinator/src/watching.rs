@@ -183,7 +183,11 @@ mod tests {
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
         let storage = crate::storage::Storage::watch(dir.path());
-        let beside = crate::farm::Beside { storage: storage.clone(), webhooks: None };
+        let beside = crate::farm::Beside {
+            storage: storage.clone(),
+            webhooks: None,
+            wants_pictures: false,
+        };
         let farm = Farm::start(name.clone(), state, journal, Timing::default(), beside);
         let shared = Shared {
             farm: farm.clone(),
@@ -199,6 +203,7 @@ mod tests {
             links: crate::links::Links::default(),
             webhooks: None,
             transfers: Semaphore::new(1),
+            pictures: crate::pictures::Pictures::new(dir.path().join("pictures"), 0),
             strangers: crate::connection::door::strangers(),
             members: Arc::default(),
             refusals: Arc::default(),
