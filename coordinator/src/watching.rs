@@ -183,11 +183,8 @@ mod tests {
         let archive = journal.archive();
         let name: grange_protocol::shot::Label = "test".parse().unwrap();
         let storage = crate::storage::Storage::watch(dir.path());
-        let beside = crate::farm::Beside {
-            storage: storage.clone(),
-            webhooks: None,
-            wants_pictures: false,
-        };
+        let beside =
+            crate::farm::Beside { storage: storage.clone(), webhooks: None, wants_pictures: false };
         let farm = Farm::start(name.clone(), state, journal, Timing::default(), beside);
         let shared = Shared {
             farm: farm.clone(),

@@ -43,12 +43,16 @@ pub enum NoPicture {
 /// are in ascending order. It is decoded once. Blocks, as long as decoding does.
 pub fn jpegs<const N: usize>(path: &Path, sides: [u32; N]) -> Result<[Vec<u8>; N], NoPicture> {
     guarded(|| {
-        let mut picture = decoded(path)?;
+        let near = sides.last().map_or(0, |side| side.saturating_mul(2));
+        let mut picture = match decoded(path)? {
+            DynamicImage::ImageRgb32F(light) => shown(&mean(light, near)).into(),
+            picture => picture,
+        };
         let mut jpegs = [const { Vec::new() }; N];
         for (bytes, side) in jpegs.iter_mut().zip(sides).rev() {
-            picture = scaled(picture, side);
+            picture = over_black(scaled(picture, side)).into();
             let encoder = JpegEncoder::new_with_quality(bytes, QUALITY);
-            on_screen(&picture).write_with_encoder(encoder).map_err(broken)?;
+            picture.write_with_encoder(encoder).map_err(broken)?;
         }
         Ok(jpegs)
     })
@@ -72,7 +76,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, NoPicture>) -> Result<T, NoPictur
     done.unwrap_or_else(|_| Err(NoPicture::Broken("its decoder gave up".into())))
 }
 
-/// Light if it has 32 bits a channel and no alpha, else as a screen shows it.
+/// Light if it has 32 bits a channel and no alpha, else what a screen shows.
 fn decoded(path: &Path) -> Result<DynamicImage, NoPicture> {
     let mut file = BufReader::new(File::open(path)?);
     let mut head = [0; 4];
@@ -98,25 +102,45 @@ fn decoded(path: &Path) -> Result<DynamicImage, NoPicture> {
     })
 }
 
-fn on_screen(picture: &DynamicImage) -> RgbImage {
-    picture.as_rgb32f().map_or_else(|| over_black(picture), shown)
-}
-
 fn scaled(picture: DynamicImage, side: u32) -> DynamicImage {
-    let (width, height) = (picture.width(), picture.height());
-    if width.max(height) <= side {
-        return picture;
-    }
+    let longer = picture.width().max(picture.height());
     // To the double of the size by the mean, which is fast, and then with a filter.
-    let near = picture.thumbnail(side.saturating_mul(2), side.saturating_mul(2));
-    near.resize(side, side, FilterType::CatmullRom)
+    let near = side.saturating_mul(2);
+    let picture = if longer > near { picture.thumbnail(near, near) } else { picture };
+    if longer > side { picture.resize(side, side, FilterType::CatmullRom) } else { picture }
 }
 
-fn over_black(picture: &DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.to_rgb8();
+/// Light with at most `side` pixels on its longer side. The means and filters of `image` take light for
+/// what ends at 1, and the mean adds a half.
+fn mean(light: Rgb32FImage, side: u32) -> Rgb32FImage {
+    let (width, height) = light.dimensions();
+    let longer = width.max(height);
+    if longer <= side {
+        return light;
     }
-    let picture = picture.to_rgba8();
+    let part =
+        |len: u32, of: u32, parts: u32| (u64::from(len) * u64::from(of) / u64::from(parts)) as u32;
+    let (columns, rows) = (part(width, side, longer).max(1), part(height, side, longer).max(1));
+    Rgb32FImage::from_fn(columns, rows, |column, row| {
+        let xs = part(width, column, columns)..part(width, column + 1, columns);
+        let ys = part(height, row, rows)..part(height, row + 1, rows);
+        let count = (xs.len() * ys.len()) as f32;
+        let mut sum = [0.0; 3];
+        for y in ys {
+            for x in xs.clone() {
+                let pixel = light.get_pixel(x, y).0;
+                sum.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        image::Rgb(sum.map(|sum| sum / count))
+    })
+}
+
+fn over_black(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let picture = picture.into_rgba8();
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let [r, g, b, alpha] = picture.get_pixel(x, y).0;
         let part = |value: u8| (u16::from(value) * u16::from(alpha) / 255) as u8;
@@ -256,10 +280,20 @@ mod tests {
         assert!(is_near(picture.get_pixel(9, 9).0, [188, 0, 255]), "{picture:?}");
     }
 
+    #[test]
+    fn light_that_gets_small_stays_as_dark_and_as_bright_as_it_was() {
+        let picture = in_file("a.exr", |path| {
+            exr::prelude::write_rgb_file(path, 800, 500, |_, _| (0.5, 0.0, 50.0)).unwrap();
+        });
+        let picture = picture.unwrap();
+        assert_eq!(picture.dimensions(), (64, 40));
+        assert!(picture.pixels().all(|pixel| is_near(pixel.0, [188, 0, 255])), "{picture:?}");
+    }
+
     /// What a sphere looks like, more or less: soft, with an edge and a light that is too bright.
     fn sphere(x: f32, y: f32) -> [f32; 3] {
         let away = ((x - 0.5).powi(2) + (y - 0.5).powi(2)).sqrt();
-        if away < 0.3 { [3.0 * (0.3 - away), x, 0.2] } else { [0.05, 0.1, y] }
+        if away < 0.3 { [9.0 * (0.3 - away), x, 0.2] } else { [0.05, 0.1, y] }
     }
 
     #[test]
@@ -286,7 +320,7 @@ mod tests {
                 let far = a.iter().zip(b.iter()).map(|(a, b)| u64::from(a.abs_diff(*b)));
                 let mean = far.clone().sum::<u64>() as f64 / a.len() as f64;
                 let most = far.max().unwrap();
-                assert!(mean < 0.5 && most < 40, "{side}: {mean} and at most {most} of 255");
+                assert!(mean < 2.5 && most < 48, "{side}: {mean} and at most {most} of 255");
             }
             let largest = jpegs(&path, [900]).unwrap();
             assert_eq!(together[2], largest[0]);
@@ -315,7 +349,7 @@ mod tests {
     fn a_jpeg_is_told_from_what_only_says_so() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.png");
-        image::RgbImage::new(100, 40).save(&path).unwrap();
+        RgbImage::new(100, 40).save(&path).unwrap();
         let [good] = jpegs(&path, [100]).unwrap();
         assert!(is_jpeg(&good, 100));
         assert!(!is_jpeg(&good, 99), "it is larger");
