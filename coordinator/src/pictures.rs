@@ -261,9 +261,8 @@ mod tests {
         kept.keep(of(1), &second);
         assert_eq!(kept.bytes(), 2 * BLOCK);
         let again = hold(dir.path(), 1 << 20);
-        for size in 0..SIZES {
-            assert_eq!(again.get(of(1), size).as_ref(), Some(&first[size]));
-        }
+        let each = [0, 1, 2].map(|size| again.get(of(1), size));
+        assert_eq!(each, first.map(Some));
         again.tidy(|_| true);
         assert_eq!(again.bytes(), 2 * BLOCK);
         again.tidy(|hash| hash != of(1));
