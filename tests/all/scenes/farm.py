@@ -295,7 +295,7 @@ def script() -> None:
 
 
 for make in (
-    *(turn, light, around, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie),
-    *(script, textures, motion, mist, hair),
+    *(turn, around, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie),
+    *(light, script, textures, motion, mist, hair),
 ):
     make()
