@@ -25,6 +25,7 @@ use crate::gpu::{self, Devices};
 use crate::host::{self, Host};
 use crate::instances::{Blenders, Instances, Shared, Stage};
 use crate::link::{Link, OUTGOING};
+use crate::pictures::Pictures;
 use crate::sandbox::{self, Cell, Sandbox};
 use crate::scenes::Scenes;
 use crate::sessions::Sessions;
@@ -141,6 +142,7 @@ impl Agent {
             })
             .collect();
         let takes_code = config.extensions.allows(sandbox.is_on());
+        let pictures = Pictures::new(supply.clone(), scratch.clone());
         let patience =
             Patience { frames_per_instance: config.frames_per_instance, ..Patience::default() };
         let shell = Shell {
@@ -159,7 +161,8 @@ impl Agent {
             sessions: Sessions::new(events.clone(), connected.clone(), takes_code),
             events,
             scenes: Scenes { supply: supply.clone(), layouts, cache_bytes: config.cache_bytes },
-            delivery: Delivery::new(supply.clone(), scratch.clone()),
+            delivery: Delivery::new(supply.clone(), scratch.clone(), pictures.clone()),
+            pictures,
             workshop: Workshop { sandbox, ffmpeg, supply, scratch },
             outgoing,
             connection: connected,

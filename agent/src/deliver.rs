@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::core::{Frame, RenderedFile};
+use crate::pictures::Pictures;
 use crate::supply::Supply;
 
 /// Files that are sent at once; more wait. While some are being synced others keep the link busy.
@@ -38,6 +39,7 @@ const DISK_FULL: u64 = 1 << 20;
 pub(crate) struct Delivery {
     supply: Supply,
     scratch: PathBuf,
+    pictures: Pictures,
     sends: Arc<Semaphore>,
     verifications: Arc<Semaphore>,
 }
@@ -50,10 +52,11 @@ pub(crate) enum NotDelivered {
 }
 
 impl Delivery {
-    pub(crate) fn new(supply: Supply, scratch: PathBuf) -> Self {
+    pub(crate) fn new(supply: Supply, scratch: PathBuf, pictures: Pictures) -> Self {
         Self {
             supply,
             scratch,
+            pictures,
             sends: Arc::new(Semaphore::new(SENDS)),
             // Looking at a picture costs a core; rendering wants it too.
             verifications: Arc::new(Semaphore::new(crate::host::cores().div_ceil(2))),
@@ -79,7 +82,11 @@ impl Delivery {
             let mut sending = JoinSet::new();
             for (output, source) in group {
                 let (delivery, assignment) = (self.clone(), assignment.clone());
-                sending.spawn(async move { delivery.send(&assignment, output, source).await });
+                sending.spawn(async move {
+                    delivery.send(&assignment, &output, &source).await?;
+                    delivery.pictures.make(&output, source);
+                    Ok(())
+                });
             }
             while let Some(sent) = sending.join_next().await {
                 sent.unwrap_or_else(|error| Err(failed(FailureKind::Other, error.to_string())))?;
@@ -167,8 +174,8 @@ impl Delivery {
     async fn send(
         &self,
         assignment: &Assignment,
-        output: Output,
-        source: File,
+        output: &Output,
+        source: &File,
     ) -> Result<(), NotDelivered> {
         let _permit = self.sends.acquire().await;
         let (mut pause, mut tries) = (FIRST_PAUSE, 0);
@@ -222,9 +229,13 @@ impl Delivery {
 /// that one handle: whatever Blender does to names meanwhile changes nothing.
 fn open_and_verify(scratch: &Path, path: &Path) -> Result<(File, Blob), String> {
     let file = open(scratch, path).map_err(|error| error.to_string())?;
-    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let verified = verify(Path::new(&handle)).map_err(|error| error.to_string())?;
+    let verified = verify(&reopened(&file)).map_err(|error| error.to_string())?;
     Ok((file, Blob { hash: verified.hash, len: verified.len }))
+}
+
+/// A path by which this program opens the very file again that it has open, whatever became of its name.
+pub(crate) fn reopened(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// A file below the scratch directory, whatever links lie there.
@@ -244,7 +255,7 @@ fn truths_dir(frame: &Frame) -> PathBuf {
 }
 
 /// Free bytes for us on the file system of a path.
-fn free_space(path: &Path) -> Option<u64> {
+pub(crate) fn free_space(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail * stat.f_frsize)
 }

@@ -16,6 +16,7 @@ mod gpu;
 mod host;
 mod instances;
 mod link;
+mod pictures;
 pub mod sandbox;
 mod scenes;
 mod sessions;

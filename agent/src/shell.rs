@@ -19,6 +19,7 @@ use crate::gpu::Read;
 use crate::host::Host;
 use crate::instances::Instances;
 use crate::link::FromLink;
+use crate::pictures::Pictures;
 use crate::scenes::Scenes;
 use crate::sessions::Sessions;
 use crate::space::Places;
@@ -52,6 +53,7 @@ pub(crate) struct Shell {
     pub(crate) scenes: Scenes,
     pub(crate) sessions: Sessions,
     pub(crate) delivery: Delivery,
+    pub(crate) pictures: Pictures,
     pub(crate) workshop: Workshop,
     pub(crate) outgoing: mpsc::Sender<FromAgent>,
     pub(crate) connection: watch::Receiver<Option<Connection>>,
@@ -161,7 +163,10 @@ impl Shell {
             FromLink::Connecting(reply) => {
                 let _ = reply.send(self.core.holding());
             }
-            FromLink::Welcomed(welcome) => self.handle(Event::Welcomed { drop: welcome.drop }),
+            FromLink::Welcomed(welcome) => {
+                self.pictures.are_wanted(welcome.pictures);
+                self.handle(Event::Welcomed { drop: welcome.drop });
+            }
             FromLink::Messages(messages) => {
                 for message in messages {
                     self.handle(match message {

@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::config::Config;
 use crate::journal::{Place, SQLITE_FILE};
 use crate::keeping;
+use crate::pictures::PICTURES_DIR;
 
 const JOURNAL: &str = SQLITE_FILE;
 const STORE: &str = "store";
@@ -147,14 +148,14 @@ impl Report {
     }
 }
 
-/// Everything but the journal: keys, identities, and the store's files.
+/// Everything but the journal, and pictures that can be made again: keys, identities, the store's files.
 async fn copy_files(from: &Path, to: &Path) -> anyhow::Result<Copied> {
     let (from, to) = (from.to_owned(), to.to_owned());
     spawn_blocking(move || {
         for entry in fs::read_dir(&from)? {
             let name = entry?.file_name();
             let is_left = OF_ONE_LIFE.iter().any(|left| name == OsStr::new(left));
-            if !is_left && name != OsStr::new(STORE) {
+            if !is_left && name != OsStr::new(STORE) && name != OsStr::new(PICTURES_DIR) {
                 copy_tree(&from.join(&name), &to.join(&name))
                     .with_context(|| format!("{} cannot be copied", from.join(&name).display()))?;
             }

@@ -65,6 +65,10 @@ pub struct Settings {
     /// [default: 80 % of the disk]
     #[arg(long, env = "GRANGE_STORE_GIB", value_name = "GIB")]
     pub store_gib: Option<f64>,
+    /// How much disk the small pictures of frames may use that the dashboard shows, in GiB; 0 for none
+    /// [default: 2]
+    #[arg(long, env = "GRANGE_PICTURES_GIB", value_name = "GIB")]
+    pub pictures_gib: Option<f64>,
     /// What to log: error, warn, info, debug, trace, or tracing directives [default: info]
     #[arg(long, env = "GRANGE_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
@@ -106,7 +110,12 @@ pub struct Keep {
     pub uploads: Duration,
     /// Of all files. `None`: most of the disk.
     pub bytes: Option<u64>,
+    /// Of the small pictures of files.
+    pub pictures_bytes: u64,
 }
+
+/// Small pictures of about 15,000 frames.
+const PICTURES_BYTES: u64 = 2 << 30;
 
 impl Keep {
     /// Nothing is collected: the farm does not live for long.
@@ -116,6 +125,7 @@ impl Keep {
         logs: Duration::MAX,
         uploads: Duration::MAX,
         bytes: Some(u64::MAX),
+        pictures_bytes: PICTURES_BYTES,
     };
 
     /// How many bytes of files there may be, on a disk of so many, before any go for want of room.
@@ -160,6 +170,7 @@ impl Settings {
                 logs: days("keep_logs_days", merged.keep_logs_days, 30.0)?,
                 uploads: uploads(merged.keep_uploads_hours)?,
                 bytes: merged.store_gib.map(store_bytes).transpose()?,
+                pictures_bytes: pictures_bytes(merged.pictures_gib)?,
             },
             webhooks: merged.webhook.unwrap_or_default(),
             log: merged.log.unwrap_or_else(|| "info".into()),
@@ -198,6 +209,12 @@ fn store_bytes(gib: f64) -> anyhow::Result<u64> {
     let bytes = gib * (1_u64 << 30) as f64;
     anyhow::ensure!(bytes >= 1.0, "`store_gib` is {gib}: give more than 0");
     Ok(bytes as u64)
+}
+
+fn pictures_bytes(gib: Option<f64>) -> anyhow::Result<u64> {
+    let Some(gib) = gib else { return Ok(PICTURES_BYTES) };
+    anyhow::ensure!(gib >= 0.0, "`pictures_gib` is {gib}: give 0 or more");
+    Ok((gib * (1_u64 << 30) as f64) as u64)
 }
 
 fn http_listen(setting: Option<&str>) -> anyhow::Result<HttpListen> {

@@ -112,6 +112,7 @@ pub(crate) struct Farm {
     pub(crate) storage: Storage,
     history: History,
     webhooks: Option<Arc<Webhooks>>,
+    wants_pictures: bool,
     /// That are not durable yet, and that the history has heard of.
     facts: Vec<Recorded>,
     logs: Vec<AttemptLog>,
@@ -134,6 +135,8 @@ pub(crate) struct Beside {
     pub(crate) remembered: Remembered,
     pub(crate) storage: Storage,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
+    /// Whether agents shall send small pictures of frames.
+    pub(crate) wants_pictures: bool,
 }
 
 /// How everybody else reaches the loop.
@@ -233,6 +236,7 @@ impl Farm {
             storage: beside.storage,
             history,
             webhooks: beside.webhooks,
+            wants_pictures: beside.wants_pictures,
             facts: Vec::new(),
             logs: Vec::new(),
             looks: Vec::new(),
@@ -527,7 +531,8 @@ impl Farm {
             match command {
                 Command::Welcome { agent, epoch, drop } => {
                     let farm = self.name.clone();
-                    let welcome = Welcome { farm, agent, epoch, drop, heartbeat_ms: HEARTBEAT_MS };
+                    let (heartbeat_ms, pictures) = (HEARTBEAT_MS, self.wants_pictures);
+                    let welcome = Welcome { farm, agent, epoch, drop, heartbeat_ms, pictures };
                     self.send(agent, Outgoing::Welcome(welcome));
                 }
                 Command::Assign { agent, assignment } => {

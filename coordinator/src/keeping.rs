@@ -3,7 +3,7 @@
 //! [`grange_scheduler::due`] decides which. A job's record goes from the journal first, in the
 //! transaction of its fact; its files go after that, by what the journal names then. So a crash at any
 //! moment leaves files too many, never too few, and the next round removes them: the first one runs at
-//! the start. Files that are on their way, were asked for lately, or are read by somebody stay.
+//! the start. Small pictures go with the files that they are of. Files that are on their way, were asked for lately, or are read by somebody stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -162,6 +162,10 @@ async fn take_turn(
     lock: &Path,
 ) -> anyhow::Result<()> {
     tell_of_downloads(shared).await?;
+    if shared.storage.problem().is_some() {
+        let shared = shared.clone();
+        blocking::run(move || shared.pictures.clear()).await?;
+    }
     let rules = rules(shared.keeping.keep, u64::MAX);
     let is_due =
         move |farm: &mut Farm| !due(rules, farm.now(), 0, &farm.core.ended_jobs()).is_empty();
@@ -194,8 +198,12 @@ async fn round(shared: &Arc<Shared>, place: &Place, lock: &Path) -> anyhow::Resu
     shared.farm.look(move |farm| farm.forget_logs(logs)).await?;
     let Some(_lock) = try_lock(lock)? else { return Ok(()) };
     let collected = collect_files(shared, place).await?;
-    let store = shared.store.clone();
-    let stored = blocking::run(move || store.stored()).await??;
+    let tidying = shared.clone();
+    let stored = blocking::run(move || {
+        tidying.pictures.tidy(|of| tidying.store.contains(of));
+        tidying.store.stored()
+    });
+    let stored = stored.await??;
     shared.keeping.note(collected, stored);
     if !old.is_empty() || collected.files > 0 {
         tracing::info!(

@@ -27,6 +27,7 @@ mod journal;
 mod keeping;
 mod links;
 mod news;
+mod pictures;
 mod rate;
 mod refusals;
 mod server;

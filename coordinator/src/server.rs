@@ -26,6 +26,7 @@ use crate::http::{Serving, Web};
 use crate::journal::Place;
 use crate::keeping::{self, Keeping};
 use crate::links::Links;
+use crate::pictures::{PICTURES_DIR, Pictures};
 use crate::sessions::Sessions;
 use crate::storage::Storage;
 use crate::webhooks::{Delivering, Webhooks};
@@ -91,7 +92,15 @@ impl Server {
             remembered.last,
         )
         .await?;
-        let beside = Beside { remembered, storage: storage.clone(), webhooks: webhooks.clone() };
+        // Without the HTTP API nobody can look at any.
+        let pictures_bytes = if web.is_some() { config.keep.pictures_bytes } else { 0 };
+        let pictures = Pictures::new(state_dir.join(PICTURES_DIR), pictures_bytes);
+        let beside = Beside {
+            remembered,
+            storage: storage.clone(),
+            webhooks: webhooks.clone(),
+            wants_pictures: pictures.are_wanted(),
+        };
         let farm = Farm::start(config.farm.clone(), state, journal, config.timing, beside);
         let admin = state_dir.join("admin");
         let address = FarmAddress {
@@ -117,6 +126,7 @@ impl Server {
             links: Links::default(),
             webhooks: webhooks.clone(),
             transfers: Semaphore::new(TRANSFERS),
+            pictures,
             strangers: door::strangers(),
             members: Arc::default(),
             refusals: Arc::default(),

@@ -212,6 +212,7 @@ mod tests {
             remembered: crate::journal::Remembered::default(),
             storage: storage.clone(),
             webhooks: None,
+            wants_pictures: false,
         };
         let farm = Farm::start(name.clone(), state, journal, Timing::default(), beside);
         let shared = Shared {
@@ -228,6 +229,7 @@ mod tests {
             links: crate::links::Links::default(),
             webhooks: None,
             transfers: Semaphore::new(1),
+            pictures: crate::pictures::Pictures::new(dir.path().join("pictures"), 0),
             strangers: crate::connection::door::strangers(),
             members: Arc::default(),
             refusals: Arc::default(),

@@ -6,6 +6,7 @@ mod clocks;
 mod floods;
 mod links;
 mod messages;
+mod pictures;
 
 use std::time::Duration;
 

@@ -23,6 +23,7 @@ mod mistakes;
 mod multi_host;
 mod network;
 mod outputs;
+mod pictures;
 mod python;
 mod real_gpu;
 mod render;

@@ -14,6 +14,8 @@ const CONNECTIONS: usize = 64;
 const TRANSFERS: usize = 32;
 /// First messages of more than [`super::SMALL`] bytes that are taken in at once.
 const LARGE: usize = 8;
+/// Small pictures of so many files on their way from one identity: agents make them one at a time.
+const PICTURES: usize = 1;
 
 #[derive(Default)]
 pub(crate) struct Members(Mutex<Here>);
@@ -36,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) transfers: Semaphore,
     /// More wait.
     pub(super) large: Semaphore,
+    /// More wait.
+    pub(super) pictures: Semaphore,
 }
 
 /// A connection that counts.
@@ -54,6 +58,7 @@ impl Members {
             bounds: Arc::new(Bounds {
                 transfers: Semaphore::new(TRANSFERS),
                 large: Semaphore::new(LARGE),
+                pictures: Semaphore::new(PICTURES),
             }),
         });
         if known.connections >= CONNECTIONS {

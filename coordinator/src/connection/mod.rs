@@ -6,6 +6,7 @@ pub(crate) mod door;
 mod files;
 pub(crate) mod members;
 mod newcomer;
+mod pictures;
 mod watch;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::farm::{FarmHandle, Stopped};
 use crate::journal::Archive;
 use crate::keeping::Keeping;
 use crate::links::Links;
+use crate::pictures::Pictures;
 use crate::refusals::Refusals;
 use crate::sessions::{self, Sessions};
 use crate::storage::Storage;
@@ -65,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) webhooks: Option<Arc<Webhooks>>,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
+    pub(crate) pictures: Pictures,
     pub(crate) strangers: Arc<Strangers>,
     pub(crate) members: Arc<Members>,
     pub(crate) refusals: Arc<Refusals>,
@@ -218,6 +221,9 @@ async fn serve_stream(
         (Open::PutOutput(put), Role::Agent) => {
             files::put_output(shared, bounds, peer.id, put, send, recv).await
         }
+        (Open::PutPictures(put), Role::Agent) => {
+            pictures::put(shared, bounds, &peer.name, put, send, recv).await
+        }
         (Open::Session(open), Role::Agent) => {
             drop(large);
             sessions::link::serve(shared, peer.id, open, send, recv.retype()).await
@@ -249,9 +255,8 @@ async fn reply<T: serde::Serialize>(send: SendStream, message: &T) -> Result<(),
 async fn refuse(open: Open, refusal: Refusal, send: SendStream) -> Result<(), StreamError> {
     match open {
         Open::PutBlob(PutBlob { eager: true, .. })
-        | Open::PutOutput(PutOutput { eager: true, .. }) => {
-            reply(send, &PutDone::Refused(refusal)).await
-        }
+        | Open::PutOutput(PutOutput { eager: true, .. })
+        | Open::PutPictures(_) => reply(send, &PutDone::Refused(refusal)).await,
         Open::PutBlob(_) | Open::PutOutput(_) => reply(send, &PutReply::Refused(refusal)).await,
         Open::GetBlob(_) => reply(send, &GetReply::Refused(refusal)).await,
         Open::Watch(_) => reply(send, &Err::<WatchEvent, _>(refusal)).await,

@@ -5,6 +5,7 @@
 //! unit last, `_total` for what only rises while jobs are remembered.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::{HeaderName, header};
@@ -21,6 +22,7 @@ use super::openapi::Problems;
 use super::{Api, Problem};
 use crate::farm::Farm;
 use crate::keeping::Kept;
+use crate::pictures::Pictures;
 use crate::sessions::SessionView;
 use crate::webhooks::Figures;
 
@@ -48,6 +50,7 @@ pub(super) async fn metrics(
         api.shared.sessions.all().iter().map(|session| session.view()).collect();
     let seen = api.shared.farm.look(Seen::of).await?;
     let mut book = seen.book(&sessions, api.shared.keeping.kept());
+    book.of_pictures(&api.shared.pictures);
     if let Some(webhooks) = &api.shared.webhooks {
         book.of_webhooks(&webhooks.figures());
     }
@@ -135,6 +138,23 @@ impl Book {
         let help = "Files that were collected since the start";
         self.risen("collected_files", help, None, kept.collected_files);
         self.risen("collected", help, Some(Unit::Bytes), kept.collected_bytes);
+    }
+
+    fn of_pictures(&mut self, pictures: &Pictures) {
+        let help = "Small pictures of files";
+        let stored = self.family("pictures_stored", help, Some(Unit::Bytes));
+        stored.get_or_create(&Labels::new()).set(pictures.bytes() as f64);
+        let help = "Files since the start whose small pictures were `sent` by agents, `made` because \
+                    somebody looked, and `skipped` by agents that did not keep up";
+        let files = Family::<Labels, Counter>::default();
+        self.0.register("pictures", help, files.clone());
+        let counts = &pictures.counts;
+        let outcomes =
+            [("sent", &counts.sent), ("made", &counts.made), ("skipped", &counts.skipped)];
+        for (outcome, count) in outcomes {
+            let labels: Labels = vec![("outcome", outcome.into())];
+            files.get_or_create(&labels).inc_by(count.load(Ordering::Relaxed));
+        }
     }
 
     fn of_webhooks(&mut self, webhooks: &[Figures]) {

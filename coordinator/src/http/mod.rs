@@ -83,7 +83,8 @@ struct Api {
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     readings: Arc<Semaphore>,
-    pictures: Arc<pictures::Pictures>,
+    /// Small pictures that are made at once; more wait.
+    makers: Arc<Semaphore>,
     /// By which names browsers may call this host, and what their cookie is called.
     hosts: Arc<origin::Hosts>,
     cookie: Arc<str>,
@@ -92,7 +93,7 @@ struct Api {
 impl Api {
     fn new(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Self {
         Self {
-            pictures: Arc::default(),
+            makers: pictures::makers(),
             hosts: Arc::new(origin::Hosts::new(hosts)),
             cookie: sign_in::cookie_name(&shared.authority.sha256()).into(),
             shared,

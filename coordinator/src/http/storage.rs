@@ -18,6 +18,8 @@ const DAY_S: f64 = 24.0 * 3_600.0;
 pub(super) struct StorageView {
     /// Of all files, as of the latest round, which comes every ten minutes.
     stored_bytes: u64,
+    /// Of the small pictures of frames, which are none of these files.
+    pictures_bytes: u64,
     /// With more than that, downloaded jobs go before their time.
     limit_bytes: Option<u64>,
     /// `null` if the system does not say.
@@ -49,6 +51,7 @@ pub(super) async fn storage(State(api): State<Api>) -> Result<Json<StorageView>,
     let limit = room.map(|(_, total)| keep.limit(total)).or(keep.bytes);
     Ok(Json(StorageView {
         stored_bytes: kept.stored_bytes,
+        pictures_bytes: api.shared.pictures.bytes(),
         limit_bytes: limit.filter(|limit| *limit < u64::MAX),
         disk_free_bytes: room.map(|(free, _)| free),
         disk_bytes: room.map(|(_, total)| total),

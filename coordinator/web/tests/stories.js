@@ -371,6 +371,7 @@ export async function viewing(stage) {
     await page.getByRole('table', { name: 'Versions' }).waitFor();
     const storage = page.getByRole('region', { name: 'Storage' });
     await storage.getByText('180 days').waitFor();
+    await storage.getByText('Small pictures').waitFor();
     assert.deepEqual(await buttons(), []);
     await stage.isAccessible('a viewer');
     // Not only not shown.

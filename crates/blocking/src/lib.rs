@@ -15,11 +15,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Whoever waits for other threads at once looks again after so long, lest they wait for a task.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The niceness of what gives way to everything.
+const LEAST_PRIORITY: i32 = 19;
 
 thread_local! {
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
@@ -38,6 +40,22 @@ pub fn is_at_once() -> bool {
 /// Does something that blocks. It is done even if nobody waits for it.
 pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     if is_at_once() { tokio::spawn(ready(work())) } else { tokio::task::spawn_blocking(work) }
+}
+
+/// Does something that can wait, on a thread of its own that gives way to all others of the host. The
+/// program's end does not wait for it. `None` if it panics, or there is no such thread.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if is_at_once() {
+        return Some(work());
+    }
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        // Linux takes this for the calling thread alone, and for those that it starts.
+        let _ = rustix::process::setpriority_process(None, LEAST_PRIORITY);
+        let _ = done.send(work());
+    };
+    thread::Builder::new().name("aside".into()).spawn(work).ok()?;
+    result.await.ok()
 }
 
 /// Makes values for the other end of a channel, on one thread: until there are no more, or nobody
@@ -125,6 +143,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_can_wait_is_done_aside_with_the_least_priority() {
+        let own = || rustix::process::getpriority_process(None).unwrap();
+        let before = own();
+        assert_eq!(aside(own).await, Some(LEAST_PRIORITY));
+        assert_eq!(own(), before, "others keep theirs");
+        assert_eq!(aside(|| panic!("as it should")).await, None::<()>);
+        at_once();
+        assert_eq!(aside(own).await, Some(before));
+    }
+
+    #[tokio::test]
     async fn values_go_through_channels_with_threads_and_without() {
         for _ in 0..2 {
             let (to, from) = mpsc::channel(1);
@@ -143,7 +172,7 @@ mod tests {
     async fn who_waits_at_once_lets_no_other_task_run() {
         at_once();
         let others = tokio::spawn(async {});
-        let (told, telling) = tokio::sync::oneshot::channel();
+        let (told, telling) = oneshot::channel();
         let slow = thread::spawn(move || {
             thread::sleep(Duration::from_millis(20));
             told.send(7)

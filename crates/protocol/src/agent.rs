@@ -106,6 +106,8 @@ pub struct Welcome {
     pub drop: Vec<LeaseId>,
     /// How often the agent sends a heartbeat, in milliseconds.
     pub heartbeat_ms: u32,
+    /// Somebody could look at small pictures of frames, and the coordinator keeps them.
+    pub pictures: bool,
 }
 
 /// From an agent.

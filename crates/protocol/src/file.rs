@@ -8,16 +8,21 @@
 //!
 //! **Get.** `Open::GetBlob` → [`GetReply`] → the bytes from the offset asked for, then the end.
 //!
+//! **Pictures.** `Open::PutPictures` → the bytes of all, then the end of the stream → [`PutDone`].
+//!
 //! The receiver checks length and hash; a broken transfer goes on at the byte where it broke.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BlobHash, LeaseId, TaskRef};
+use crate::limits::picture_max;
 use crate::name::OutputName;
 use crate::refusal::Refusal;
 
 /// Up to this size a file is sent without waiting for leave. Bytes.
 pub const EAGER_MAX: u64 = 1 << 20;
+/// The longer sides of a file's small pictures, at most, in pixels.
+pub const PICTURE_SIDES: [u32; 3] = [192, 480, 1_600];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutBlob {
@@ -65,6 +70,27 @@ pub enum OutputRole {
     Preview,
 }
 
+/// An agent sends small pictures of a file that it has committed, as JPEG, one for each of
+/// [`PICTURE_SIDES`]. Their bytes follow, one picture after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutPictures {
+    pub of: BlobHash,
+    /// How long each is, in bytes.
+    pub lens: [u32; PICTURE_SIDES.len()],
+    /// Files of which the agent sent no pictures since the ones before, because it did not keep up.
+    pub skipped: u32,
+}
+
+impl PutPictures {
+    /// The bytes of all; `None` if one has none or more than it may have.
+    pub fn total_len(&self) -> Option<usize> {
+        let sizes = self.lens.iter().zip(PICTURE_SIDES);
+        sizes
+            .map(|(len, side)| (1..=picture_max(side)).contains(len).then_some(*len as usize))
+            .sum()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PutReply {
     /// Send the bytes from this offset on.
@@ -76,7 +102,7 @@ pub enum PutReply {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PutDone {
-    /// Durable, and for an output: committed.
+    /// Durable, and for an output: committed. Pictures are kept, and need not be durable.
     Stored,
     Refused(Refusal),
 }

@@ -8,6 +8,10 @@ pub const ENROL_FRAME_MAX: usize = 16 << 10;
 pub const MANIFEST_MAX: u64 = 64 << 20;
 /// A single asset or output.
 pub const BLOB_MAX: u64 = 1 << 40;
+/// A small picture with so many pixels on its longer side: as JPEG even noise has less.
+pub const fn picture_max(side: u32) -> u32 {
+    2 * side * side
+}
 /// Entries of a manifest.
 pub const MANIFEST_ENTRIES_MAX: usize = 1_000_000;
 /// Steps of one job.

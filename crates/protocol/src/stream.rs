@@ -5,7 +5,7 @@
 //! | `Control` | agent | [`Welcome`](crate::agent::Welcome), then batches both ways |
 //! | `Call` | client, agent | one [`Response`](crate::client::Response) or refusal |
 //! | `Watch` | client | [`WatchEvent`](crate::view::WatchEvent)s until either side ends it |
-//! | `PutBlob`, `PutOutput` | client; agent | see [`file`](crate::file) |
+//! | `PutBlob`; `PutOutput`, `PutPictures` | client; agent | see [`file`](crate::file) |
 //! | `GetBlob` | client, agent | see [`file`](crate::file) |
 //! | `Session` | agent | [`ToSession`](crate::session::ToSession) and [`FromSession`](crate::session::FromSession), until either side ends it |
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentHello;
 use crate::client::{Request, WatchRequest};
-use crate::file::{GetBlob, PutBlob, PutOutput};
+use crate::file::{GetBlob, PutBlob, PutOutput, PutPictures};
 use crate::session::OpenSession;
 
 /// The ALPN of an enrolled peer; the number changes when old and new can no longer talk.
@@ -33,4 +33,5 @@ pub enum Open {
     PutOutput(PutOutput),
     GetBlob(GetBlob),
     Session(OpenSession),
+    PutPictures(PutPictures),
 }

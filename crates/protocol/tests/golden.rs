@@ -194,6 +194,7 @@ fn between_agent_and_coordinator() {
         epoch: Epoch(2),
         drop: vec![lease()],
         heartbeat_ms: 2000,
+        pictures: true,
     };
     golden.pin("welcome", welcome);
     let load = HostLoad {
@@ -281,6 +282,8 @@ fn files() {
     golden.pin("put blob", Open::PutBlob(PutBlob { blob: blob(), eager: true }));
     let put = PutOutput { lease: lease(), task: task(), output: output(), eager: false };
     golden.pin("put output", Open::PutOutput(put));
+    let put = PutPictures { of: hash(), lens: [5, 300, 70_000], skipped: 2 };
+    golden.pin("put pictures", Open::PutPictures(put));
     golden.pin("get blob", Open::GetBlob(GetBlob { hash: hash(), offset: 5 }));
     golden.pin("put reply, send from", PutReply::SendFrom(5));
     golden.pin("put reply, have", PutReply::Have);

@@ -1,13 +1,13 @@
 //! The asking side of every exchange: call, put, get. The words are [`grange_protocol::stream`]'s.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use bytes::Bytes;
 use grange_blocking as blocking;
 use grange_protocol::BlobHash;
 use grange_protocol::client::{Request, Response};
 use grange_protocol::file::{
-    Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
+    Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutPictures, PutReply,
 };
 use grange_protocol::limits::FRAME_MAX;
 use grange_protocol::stream::Open;
@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::file;
 use crate::message::{Receiver, Sender, StreamError};
+
+/// Of streams, of which usual ones have 0.
+const BEHIND_OTHERS: i32 = -1;
 
 /// Where the bytes to send are: a file, or memory.
 pub trait Source: Read + Seek + Send + 'static {}
@@ -60,6 +63,24 @@ pub async fn put_output(
     put(connection, &Open::PutOutput(output), eager, source).await
 }
 
+/// Sends small pictures of a file; `bytes` are those of all.
+pub async fn put_pictures(
+    connection: &Connection,
+    pictures: PutPictures,
+    bytes: Vec<u8>,
+) -> Result<(), StreamError> {
+    let (sender, recv) = open(connection, &Open::PutPictures(pictures)).await?;
+    let mut send = sender.into_inner();
+    // Frames go first. It fails only on a stream that has ended, which the answer will tell.
+    let _ = send.set_priority(BEHIND_OTHERS);
+    match send_from(&mut send, Cursor::new(bytes), 0).await {
+        // Whoever stops the transfer says why, or that they were there already.
+        Ok(()) | Err(StreamError::Stopped) => {}
+        Err(error) => return Err(error),
+    }
+    done(Receiver::new(recv, FRAME_MAX)).await
+}
+
 async fn put(
     connection: &Connection,
     what: &Open,
@@ -85,7 +106,11 @@ async fn put(
             Err(error) => return Err(error),
         }
     }
-    match recv.retype::<PutDone>().expect().await? {
+    done(recv.retype()).await
+}
+
+async fn done(mut recv: Receiver<PutDone>) -> Result<(), StreamError> {
+    match recv.expect().await? {
         PutDone::Stored => Ok(()),
         PutDone::Refused(refusal) => Err(StreamError::Refused(refusal)),
     }

@@ -69,7 +69,7 @@ async fn answer(recv: &mut RecvStream) -> Vec<u8> {
     end.expect("the stream ends").unwrap_or_default()
 }
 
-async fn as_admin(farm: &Farm) -> Connection {
+pub(super) async fn as_admin(farm: &Farm) -> Connection {
     let identity = Identity::load(&farm.admin_identity()).unwrap();
     Endpoint::new(&identity).unwrap().connect().await.unwrap()
 }

@@ -49,6 +49,14 @@ def turn() -> None:
     save("turn.blend")
 
 
+def light() -> None:
+    """Pictures of light as it is, with an open end, larger than a strip of frames shows them."""
+    scene = new(frames=2)
+    scene.render.resolution_x, scene.render.resolution_y = 320, 180
+    scene.render.image_settings.file_format = "OPEN_EXR"
+    save("light.blend")
+
+
 def around() -> None:
     """As many frames as a second of film, and no two of them are the same."""
     new(frames=24)
@@ -288,6 +296,6 @@ def script() -> None:
 
 for make in (
     *(turn, around, slow, huge, heavy, skybox, passes, linked, without_camera, denoised, movie),
-    *(script, textures, motion, mist, hair),
+    *(light, script, textures, motion, mist, hair),
 ):
     make()

@@ -183,6 +183,7 @@ export interface TokenView {
 
 export interface StorageView {
     stored_bytes: number;
+    pictures_bytes: number;
     limit_bytes: number | null;
     disk_free_bytes: number | null;
     disk_bytes: number | null;

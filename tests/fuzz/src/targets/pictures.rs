@@ -28,7 +28,10 @@ pub(super) const PICTURE: Target = Target {
         if let Ok(verified) = verify::verify(&path) {
             assert_eq!(verified.len, input.len() as u64);
         }
-        let _ = thumbnail::jpeg(&path, 48);
+        if let Ok(sizes) = thumbnail::jpegs(&path, [16, 48]) {
+            assert!(thumbnail::is_jpeg(&sizes[0], 16) && thumbnail::is_jpeg(&sizes[1], 48));
+        }
+        let _ = thumbnail::is_jpeg(input, 1_600);
     },
 };
 
