@@ -43,7 +43,7 @@ impl Pictures {
     }
 
     /// Whether anybody can look at them.
-    pub(crate) fn are_wanted(&self, wanted: bool) {
+    pub(crate) fn set_wanted(&self, wanted: bool) {
         self.wanted.store(wanted, Ordering::Relaxed);
     }
 

@@ -164,7 +164,7 @@ impl Shell {
                 let _ = reply.send(self.core.holding());
             }
             FromLink::Welcomed(welcome) => {
-                self.pictures.are_wanted(welcome.pictures);
+                self.pictures.set_wanted(welcome.pictures);
                 self.handle(Event::Welcomed { drop: welcome.drop });
             }
             FromLink::Messages(messages) => {

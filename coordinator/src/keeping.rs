@@ -3,7 +3,8 @@
 //! [`grange_scheduler::due`] decides which. A job's record goes from the journal first, in the
 //! transaction of its fact; its files go after that, by what the journal names then. So a crash at any
 //! moment leaves files too many, never too few, and the next round removes them: the first one runs at
-//! the start. Small pictures go with the files that they are of. Files that are on their way, were asked for lately, or are read by somebody stay.
+//! the start. Small pictures go with the files that they are of. Files that are on their way, were asked
+//! for lately, or are read by somebody stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -162,10 +163,6 @@ async fn take_turn(
     lock: &Path,
 ) -> anyhow::Result<()> {
     tell_of_downloads(shared).await?;
-    if shared.storage.problem().is_some() {
-        let shared = shared.clone();
-        blocking::run(move || shared.pictures.clear()).await?;
-    }
     let rules = rules(shared.keeping.keep, u64::MAX);
     let is_due =
         move |farm: &mut Farm| !due(rules, farm.now(), 0, &farm.core.ended_jobs()).is_empty();

@@ -1,23 +1,27 @@
 //! Small pictures of files, kept beside the store: a cache on the disk, and never a fact.
 //!
 //! Agents make them of what they have committed, and the coordinator of what somebody looks at that has
-//! none. All sizes of a file's picture are one file, `ab/abcd…`: how long each is, then their bytes. Nothing
-//! is synced, so what a crash has left may be damaged; it is then as if it were not there. The first
-//! pictures of a file stay. With too many bytes the oldest go, with a full disk all do, and with the
-//! file that they are of they go too.
+//! none; an agent sends only those of a frame that it has just committed. All sizes of a file's picture
+//! are one file, `ab/abcd…`: how long each is, then their bytes. Nothing is synced, so what a crash has left
+//! may be damaged; it is then as if it were not there. The first pictures of a file stay. With too many
+//! bytes the oldest go, with a full disk all do, and with the file that they are of they go too.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use grange_blender::thumbnail::{JPEG_BEGIN, JPEG_END, is_jpeg};
-use grange_protocol::BlobHash;
+use grange_blocking as blocking;
 use grange_protocol::file::PICTURE_SIDES;
 use grange_protocol::limits::picture_max;
+use grange_protocol::{AgentId, BlobHash};
 use tokio::sync::Semaphore;
+
+use crate::storage::Storage;
 
 /// Where they are, in the state directory.
 pub(crate) const PICTURES_DIR: &str = "pictures";
@@ -27,6 +31,8 @@ const SIZES: usize = PICTURE_SIDES.len();
 const LEN_BYTES: usize = size_of::<u32>();
 /// Files of which pictures arrive at once: they are in memory until they are whole.
 const ARRIVING_MAX: usize = 4;
+/// Frames of which it is known who has just committed them. An agent has few that wait for their pictures.
+const COMMITS_NOTED: usize = 4_096;
 /// A file takes whole blocks of the disk, and so does what is known of it. Bytes.
 const BLOCK: u64 = 4_096;
 /// When there are too many, so much of what may stay goes besides, one part in …
@@ -45,6 +51,8 @@ pub(crate) struct Pictures {
     /// Of agents that send some; more wait.
     pub(crate) arriving: Semaphore,
     written: AtomicU64,
+    /// Frames and who has committed them, the latest last.
+    commits: Mutex<VecDeque<(BlobHash, AgentId)>>,
     pub(crate) counts: Counts,
 }
 
@@ -77,8 +85,42 @@ impl Pictures {
             trimming: Mutex::default(),
             arriving: Semaphore::new(ARRIVING_MAX),
             written: AtomicU64::new(0),
+            commits: Mutex::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// From now on all go whenever the disk becomes full, and now if it is: files and journal need it
+    /// more. The farm's loop is not asked, which waits for the journal then.
+    pub(crate) fn give_way(self: &Arc<Self>, storage: &Storage) {
+        let (pictures, mut full) = (self.clone(), storage.seen_full());
+        tokio::spawn(async move {
+            while full.wait_for(|full| *full).await.is_ok() {
+                let clearing = pictures.clone();
+                let _ = blocking::run(move || clearing.clear()).await;
+                if full.wait_for(|full| !*full).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// An agent has committed a frame, and may send pictures of it for a while. One that has not `sent`
+    /// the file's bytes may only if somebody just has: else it could name any file of the farm its own.
+    pub(crate) fn note_commit(&self, of: BlobHash, agent: AgentId, sent: bool) {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent || commits.iter().any(|(hash, _)| *hash == of) {
+            if commits.len() == COMMITS_NOTED {
+                commits.pop_front();
+            }
+            commits.push_back((of, agent));
+        }
+    }
+
+    /// Whether the agent has just committed that frame.
+    pub(crate) fn may_send(&self, of: BlobHash, agent: AgentId) -> bool {
+        let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.contains(&(of, agent))
     }
 
     /// Whether agents shall send some.
@@ -105,11 +147,11 @@ impl Pictures {
         read.ok()
     }
 
-    /// Keeps pictures if it can; there is no other promise.
-    pub(crate) fn keep(&self, of: BlobHash, sizes: &Sizes) {
+    /// Keeps pictures if it can, and says whether it does; there is no other promise.
+    pub(crate) fn keep(&self, of: BlobHash, sizes: &Sizes) -> bool {
         let too_large = |(bytes, side): (&Vec<u8>, u32)| bytes.len() > picture_max(side) as usize;
         if !self.are_wanted() || self.has(of) || sizes.iter().zip(PICTURE_SIDES).any(too_large) {
-            return;
+            return false;
         }
         match self.write(of, sizes) {
             Ok(bytes) => {
@@ -117,21 +159,22 @@ impl Pictures {
                 if before + bytes > self.limit_bytes {
                     self.trim();
                 }
+                true
             }
-            Err(error) => tracing::debug!("the pictures of {of} are not kept: {error}"),
+            Err(error) => {
+                tracing::debug!("the pictures of {of} are not kept: {error}");
+                false
+            }
         }
     }
 
-    /// Keeps what somebody has sent, if each is a JPEG of its size; says which is none. The pixels are
-    /// not looked at.
-    pub(crate) fn keep_sent(&self, of: BlobHash, sizes: &Sizes) -> Result<(), String> {
+    /// The same with what somebody has sent, if each is a JPEG of its size; says which is none. The
+    /// pixels are not looked at.
+    pub(crate) fn keep_sent(&self, of: BlobHash, sizes: &Sizes) -> Result<bool, String> {
         let mut pictures = sizes.iter().zip(PICTURE_SIDES);
         match pictures.find(|(bytes, side)| !is_jpeg(bytes, *side)) {
             Some((_, side)) => Err(format!("one is no JPEG of at most {side} pixels a side")),
-            None => {
-                self.keep(of, sizes);
-                Ok(())
-            }
+            None => Ok(self.keep(of, sizes)),
         }
     }
 
@@ -145,9 +188,9 @@ impl Pictures {
         self.trim();
     }
 
-    /// Removes all: the disk is full, and files and journal need it more.
-    pub(crate) fn clear(&self) {
-        if self.bytes() > 0 {
+    /// Removes all that are on the disk, whether they are counted yet or not.
+    fn clear(&self) {
+        if !self.all().is_empty() {
             tracing::info!("the small pictures of frames go, for the disk is full");
             self.tidy(|_| false);
         }
@@ -257,8 +300,8 @@ mod tests {
         let (first, second) = (pictures(100), pictures(90));
         let kept = hold(dir.path(), 1 << 20);
         assert_eq!(kept.get(of(1), 0), None);
-        kept.keep(of(1), &first);
-        kept.keep(of(1), &second);
+        assert!(kept.keep(of(1), &first));
+        assert!(!kept.keep(of(1), &second));
         assert_eq!(kept.bytes(), 2 * BLOCK);
         let again = hold(dir.path(), 1 << 20);
         let each = [0, 1, 2].map(|size| again.get(of(1), size));
@@ -285,8 +328,30 @@ mod tests {
         let left: Vec<u8> = (0..=10).filter(|number| kept.has(of(*number))).collect();
         assert_eq!(left, (2..=10).collect::<Vec<u8>>());
         assert_eq!(kept.bytes(), 18 * BLOCK);
-        kept.clear();
-        assert_eq!((kept.bytes(), kept.all().len()), (0, 0));
+        // After a start nothing is counted yet.
+        let again = hold(dir.path(), 20 * BLOCK);
+        assert_eq!(again.bytes(), 0);
+        again.clear();
+        assert_eq!((again.bytes(), again.all().len()), (0, 0));
+    }
+
+    #[test]
+    fn only_who_has_just_committed_a_frame_sends_pictures_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = hold(dir.path(), 1 << 20);
+        let [first, second] = [1, 2].map(|id| AgentId(uuid::Uuid::from_u128(id)));
+        kept.note_commit(of(1), first, false);
+        assert!(!kept.may_send(of(1), first), "it named a file that was there");
+        kept.note_commit(of(1), first, true);
+        assert!(kept.may_send(of(1), first) && !kept.may_send(of(1), second));
+        // Two agents have rendered the same.
+        kept.note_commit(of(1), second, false);
+        assert!(kept.may_send(of(1), first) && kept.may_send(of(1), second));
+        for _ in 0..COMMITS_NOTED {
+            kept.note_commit(of(2), first, true);
+        }
+        assert!(kept.may_send(of(2), first));
+        assert!(!kept.may_send(of(1), first) && !kept.may_send(of(1), second), "long ago");
     }
 
     #[test]
@@ -319,7 +384,7 @@ mod tests {
         kept.keep(of(1), &long);
         assert!(!kept.has(of(1)));
         let none = hold(&dir.path().join("none"), 0);
-        none.keep(of(1), &pictures(100));
+        assert!(!none.keep(of(1), &pictures(100)));
         assert!(!none.are_wanted() && !dir.path().join("none").exists());
     }
 }

@@ -94,7 +94,8 @@ impl Server {
         .await?;
         // Without the HTTP API nobody can look at any.
         let pictures_bytes = if web.is_some() { config.keep.pictures_bytes } else { 0 };
-        let pictures = Pictures::new(state_dir.join(PICTURES_DIR), pictures_bytes);
+        let pictures = Arc::new(Pictures::new(state_dir.join(PICTURES_DIR), pictures_bytes));
+        pictures.give_way(&storage);
         let beside = Beside {
             remembered,
             storage: storage.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grange_protocol::{Refusal, RefusalCode};
+use tokio::sync::watch;
 
 /// Free space that files leave to the journal. Bytes.
 const RESERVE: u64 = 256 << 20;
@@ -23,13 +24,19 @@ pub(crate) struct Storage {
     full: Arc<AtomicBool>,
     /// The journal waits for room.
     stuck: Arc<AtomicBool>,
+    /// Whether the disk was full when it was looked at last.
+    seen_full: Arc<watch::Sender<bool>>,
 }
 
 impl Storage {
     /// Looks at the disk of a directory from now on, in a task that ends with the runtime.
     pub(crate) fn watch(dir: &Path) -> Self {
-        let storage =
-            Self { dir: Arc::new(dir.into()), full: Arc::default(), stuck: Arc::default() };
+        let storage = Self {
+            dir: Arc::new(dir.into()),
+            full: Arc::default(),
+            stuck: Arc::default(),
+            seen_full: Arc::new(watch::Sender::new(false)),
+        };
         storage.look();
         let watching = storage.clone();
         tokio::spawn(async move {
@@ -48,6 +55,12 @@ impl Storage {
         Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
     }
 
+    /// Whether the disk is full, by the looks at it alone: a file that is refused may just be too large.
+    /// Waits for nobody but the clock.
+    pub(crate) fn seen_full(&self) -> watch::Receiver<bool> {
+        self.seen_full.subscribe()
+    }
+
     fn look(&self) {
         let Some((free, total)) = self.room() else { return };
         let reserve = RESERVE.min(total / RESERVE_PARTS);
@@ -55,6 +68,7 @@ impl Storage {
         // A little more, lest it changes with every file.
         let full = free < if was_full { reserve + reserve / 4 } else { reserve };
         self.full.store(full, Ordering::Relaxed);
+        self.seen_full.send_if_modified(|seen| std::mem::replace(seen, full) != full);
         match (was_full, full) {
             (false, true) => tracing::warn!("{}", self.sentence()),
             (true, false) => tracing::info!("there is room again"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use grange_blocking as blocking;
 use grange_protocol::client::Role;
 use grange_protocol::file::{
-    Blob, EAGER_MAX, GetBlob, GetReply, PutBlob, PutDone, PutOutput, PutReply,
+    Blob, EAGER_MAX, GetBlob, GetReply, OutputRole, PutBlob, PutDone, PutOutput, PutReply,
 };
 use grange_protocol::limits::{BLOB_MAX, FRAME_MAX};
 use grange_protocol::stream::Open;
@@ -28,7 +28,7 @@ pub(super) async fn put_blob(
     match receive(shared, bounds, put.blob, put.eager, send, recv).await? {
         Received::Refused => Ok(()),
         Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
-        Received::Stored(send) => reply(send, &PutDone::Stored).await,
+        Received::Stored { send, .. } => reply(send, &PutDone::Stored).await,
     }
 }
 
@@ -51,13 +51,20 @@ pub(super) async fn put_output(
     match receive(shared, bounds, output.blob, eager, send, recv).await? {
         Received::Refused => Ok(()),
         Received::Failed(send, refusal) => reply(send, &PutDone::Refused(refusal)).await,
-        Received::Stored(send) => {
+        Received::Stored { send, sent } => {
+            let (of, role) = (output.blob.hash, output.role);
             let answer = shared
                 .farm
                 .ask(move |request| Event::OutputReceived { request, agent, lease, task, output })
                 .await;
             let done = match answer {
-                Ok(Answer::Committed) => PutDone::Stored,
+                Ok(Answer::Committed) => {
+                    // Its pictures may follow as soon as it has heard it.
+                    if role == OutputRole::Frame {
+                        shared.pictures.note_commit(of, agent, sent);
+                    }
+                    PutDone::Stored
+                }
                 Ok(Answer::Refused(refusal)) => PutDone::Refused(refusal),
                 _ => PutDone::Refused(stopping()),
             };
@@ -97,7 +104,8 @@ enum Received {
     Refused,
     /// Something went wrong on the way; the sender waits to hear it.
     Failed(SendStream, Refusal),
-    Stored(SendStream),
+    /// The store has the file, and its bytes came now if they were `sent`.
+    Stored { send: SendStream, sent: bool },
 }
 
 async fn receive(
@@ -127,7 +135,7 @@ async fn receive(
         } else {
             sender.send(&PutReply::Have).await?;
         }
-        return Ok(Received::Stored(sender.into_inner()));
+        return Ok(Received::Stored { send: sender.into_inner(), sent: false });
     }
     if let Some(refusal) = shared.storage.refuses(blob.len) {
         if eager {
@@ -145,7 +153,7 @@ async fn receive(
     };
     let send = sender.into_inner();
     match result {
-        Ok(()) => Ok(Received::Stored(send)),
+        Ok(()) => Ok(Received::Stored { send, sent: true }),
         Err(error) => {
             let _ = stream.stop(grange_transport::close_code::PROTOCOL);
             let code = match error {

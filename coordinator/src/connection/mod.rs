@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) webhooks: Option<Arc<Webhooks>>,
     /// Transfers at once; more wait.
     pub(crate) transfers: Semaphore,
-    pub(crate) pictures: Pictures,
+    pub(crate) pictures: Arc<Pictures>,
     pub(crate) strangers: Arc<Strangers>,
     pub(crate) members: Arc<Members>,
     pub(crate) refusals: Arc<Refusals>,
@@ -222,7 +222,7 @@ async fn serve_stream(
             files::put_output(shared, bounds, peer.id, put, send, recv).await
         }
         (Open::PutPictures(put), Role::Agent) => {
-            pictures::put(shared, bounds, &peer.name, put, send, recv).await
+            pictures::put(shared, bounds, peer, put, send, recv).await
         }
         (Open::Session(open), Role::Agent) => {
             drop(large);

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use grange_blocking as blocking;
 use grange_protocol::file::{PutDone, PutPictures};
-use grange_protocol::shot::Label;
 use grange_protocol::stream::Open;
-use grange_protocol::{Refusal, RefusalCode};
-use grange_transport::{Receiver, SendStream, StreamError, close_code, file};
+use grange_protocol::{AgentId, Refusal, RefusalCode};
+use grange_transport::{Peer, Receiver, SendStream, StreamError, close_code, file};
 
 use super::members::Bounds;
 use super::{Shared, reply};
@@ -20,7 +19,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 pub(super) async fn put(
     shared: &Arc<Shared>,
     bounds: &Bounds,
-    agent: &Label,
+    agent: &Peer,
     put: PutPictures,
     send: SendStream,
     recv: Receiver<Open>,
@@ -28,7 +27,7 @@ pub(super) async fn put(
     let _own = bounds.pictures.acquire().await;
     let _turn = shared.pictures.arriving.acquire().await;
     let (mut stream, first) = recv.into_parts();
-    let done = match wanted(shared, put) {
+    let done = match wanted(shared, agent.id, put) {
         Err(refusal) => Err(refusal),
         // The first ones stay.
         Ok(None) => Ok(()),
@@ -48,7 +47,7 @@ pub(super) async fn put(
         Err(refusal) => {
             if refusal.code != RefusalCode::NotNow {
                 let what = "small pictures that it sent were refused";
-                shared.refusals.note(what, agent.as_str(), &refusal);
+                shared.refusals.note(what, agent.name.as_str(), &refusal);
             }
             reply(send, &PutDone::Refused(refusal)).await
         }
@@ -56,7 +55,7 @@ pub(super) async fn put(
 }
 
 /// How many bytes are to come; none if there are pictures of the file.
-fn wanted(shared: &Shared, put: PutPictures) -> Result<Option<usize>, Refusal> {
+fn wanted(shared: &Shared, agent: AgentId, put: PutPictures) -> Result<Option<usize>, Refusal> {
     let Some(len) = put.total_len() else {
         return Err(Refusal::new(
             RefusalCode::Invalid,
@@ -70,25 +69,30 @@ fn wanted(shared: &Shared, put: PutPictures) -> Result<Option<usize>, Refusal> {
     if !shared.pictures.are_wanted() {
         return Err(Refusal::new(RefusalCode::NotNow, "nobody looks at pictures here"));
     }
+    if shared.pictures.has(put.of) {
+        return Ok(None);
+    }
+    if !shared.pictures.may_send(put.of, agent) {
+        let why = format!("pictures of {} come from who has just committed it as a frame", put.of);
+        return Err(Refusal::new(RefusalCode::Forbidden, why));
+    }
     if let Some(refusal) = shared.storage.refuses(len as u64) {
         return Err(refusal);
     }
-    Ok((!shared.pictures.has(put.of)).then_some(len))
+    Ok(Some(len))
 }
 
 async fn keep(shared: &Arc<Shared>, put: PutPictures, bytes: Vec<u8>) -> Result<(), Refusal> {
-    let mut rest = &bytes[..];
-    let mut sizes = [const { Vec::new() }; 3];
-    for (picture, len) in sizes.iter_mut().zip(put.lens) {
-        let (one, others) = rest.split_at_checked(len as usize).unwrap_or((&[], &[]));
-        *picture = one.to_vec();
-        rest = others;
-    }
+    let Some(sizes) = put.split(&bytes) else {
+        let why = "the small pictures have not the bytes that were announced";
+        return Err(Refusal::new(RefusalCode::Invalid, why));
+    };
     drop(bytes);
     let keeping = shared.clone();
     let kept = blocking::run(move || keeping.pictures.keep_sent(put.of, &sizes)).await;
     let kept = kept.unwrap_or_else(|error| Err(error.to_string()));
-    kept.map_err(|why| Refusal::new(RefusalCode::Invalid, why))?;
-    shared.pictures.counts.sent.fetch_add(1, Ordering::Relaxed);
+    if kept.map_err(|why| Refusal::new(RefusalCode::Invalid, why))? {
+        shared.pictures.counts.sent.fetch_add(1, Ordering::Relaxed);
+    }
     Ok(())
 }

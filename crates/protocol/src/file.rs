@@ -89,6 +89,21 @@ impl PutPictures {
             .map(|(len, side)| (1..=picture_max(side)).contains(len).then_some(*len as usize))
             .sum()
     }
+
+    /// Each picture of the bytes of all; `None` if those are more or fewer than was announced.
+    pub fn split(&self, bytes: &[u8]) -> Option<[Vec<u8>; PICTURE_SIDES.len()]> {
+        if self.total_len() != Some(bytes.len()) {
+            return None;
+        }
+        let mut rest = bytes;
+        let mut pictures = [const { Vec::new() }; PICTURE_SIDES.len()];
+        for (picture, len) in pictures.iter_mut().zip(self.lens) {
+            let (one, others) = rest.split_at_checked(len as usize)?;
+            *picture = one.to_vec();
+            rest = others;
+        }
+        Some(pictures)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,4 +136,20 @@ pub enum GetReply {
         len: u64,
     },
     Refused(Refusal),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_split_where_they_were_announced_to_end_or_not_at_all() {
+        let put = |lens| PutPictures { of: BlobHash::of(b"frame"), lens, skipped: 0 };
+        let pictures = [b"a".to_vec(), b"bcd".to_vec(), b"ef".to_vec()];
+        assert_eq!(put([1, 3, 2]).split(b"abcdef"), Some(pictures));
+        assert_eq!(put([1, 3, 2]).split(b"abcde"), None);
+        assert_eq!(put([1, 3, 2]).split(b"abcdefg"), None);
+        assert_eq!(put([1, 0, 5]).split(b"abcdef"), None, "one has no bytes");
+        assert_eq!(put([1, 3, u32::MAX]).split(b"abcdef"), None);
+    }
 }

@@ -1,9 +1,11 @@
 //! An agent that lies in the small pictures that it sends.
 
-use grange_protocol::BlobHash;
+use std::io::Cursor;
+
 use grange_protocol::file::PutPictures;
 use grange_protocol::limits::picture_max;
-use grange_tests::puppet::Puppet;
+use grange_protocol::{BlobHash, LeaseId, TaskRef};
+use grange_tests::puppet::{Puppet, small_output, submit_noop};
 use grange_transport::{StreamError, exchange};
 use image::codecs::jpeg::JpegEncoder;
 
@@ -16,6 +18,21 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
     let picture = image::RgbImage::from_pixel(width, height, image::Rgb([250, 0, 0]));
     picture.write_with_encoder(JpegEncoder::new(&mut bytes)).unwrap();
     bytes
+}
+
+/// An agent with a task, of which it may commit outputs.
+async fn holder(farm: &Farm) -> (Puppet, LeaseId, TaskRef) {
+    let client = farm.client().await;
+    let mut agent = Puppet::join(&client).await.unwrap();
+    // So many that the host does not take them all.
+    submit_noop(&client, 100).await.unwrap();
+    let (lease, task) = agent.assigned().await.unwrap();
+    (agent, lease, task)
+}
+
+async fn commit(agent: &Puppet, lease: LeaseId, task: TaskRef, name: &str, bytes: &'static [u8]) {
+    let output = small_output(lease, task, name, bytes);
+    exchange::put_output(&agent.connection, output, Cursor::new(bytes)).await.unwrap();
 }
 
 async fn put(agent: &Puppet, of: BlobHash, pictures: [&[u8]; 3]) -> Result<(), String> {
@@ -35,14 +52,14 @@ async fn put_as(agent: &Puppet, put: PutPictures, bytes: Vec<u8>) -> Result<(), 
 fn pictures_that_are_none_are_refused_with_one_line_and_good_ones_stay() {
     let farm = super::farm();
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 50", 40));
-    farm.try_put(b"one").unwrap();
+    // An asset, as far as anybody knows.
     farm.try_put(b"other").unwrap();
     let (one, other) = (BlobHash::of(b"one"), BlobHash::of(b"other"));
     let (small, medium, large) = (jpeg(192, 108), jpeg(480, 270), jpeg(1_600, 900));
     let good: [&[u8]; 3] = [&small, &medium, &large];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let agent = Puppet::join(&farm.client().await).await.unwrap();
+        let (agent, lease, task) = holder(&farm).await;
         let refused = async |of, pictures, sentence: &str| {
             let told = put(&agent, of, pictures).await.expect_err(sentence);
             assert!(told.contains(sentence), "{told}");
@@ -50,6 +67,11 @@ fn pictures_that_are_none_are_refused_with_one_line_and_good_ones_stay() {
         let (wide, high) = (jpeg(193, 4), jpeg(4, 1_601));
         let bomb = [&jpeg(8, 8)[..], &vec![0; picture_max(192) as usize]].concat();
         refused(BlobHash::of(b"nobody's"), good, "no file").await;
+        refused(other, good, "who has just committed it").await;
+        // Nor does it help to commit what is there already.
+        commit(&agent, lease, task, "other.png", b"other").await;
+        refused(other, good, "who has just committed it").await;
+        commit(&agent, lease, task, "one.png", b"one").await;
         refused(one, [&wide, &medium, &large], "no JPEG of at most 192 pixels").await;
         refused(one, [&small, &medium, &high], "no JPEG of at most 1600 pixels").await;
         refused(one, [&small, b"<script>", &large], "no JPEG of at most 480 pixels").await;
@@ -77,17 +99,19 @@ fn pictures_that_are_none_are_refused_with_one_line_and_good_ones_stay() {
     assert_eq!(lines(&farm), 1);
 }
 
-/// Whoever is no agent sends none, and one that says more than there may be is cut off.
+/// Whoever is no agent sends none, nor does one that has not committed the frame, and one that says more
+/// than there may be is cut off.
 #[test]
-fn only_agents_send_pictures_and_no_more_than_they_announce() {
+fn only_who_has_committed_a_frame_sends_its_pictures_and_no_more_than_it_announces() {
     let farm = super::farm();
-    farm.try_put(b"one").unwrap();
     let of = BlobHash::of(b"one");
     let small = jpeg(8, 8);
     let lens = [small.len() as u32; 3];
     let announced = PutPictures { of, lens, skipped: 0 };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
+        let (agent, lease, task) = holder(&farm).await;
+        commit(&agent, lease, task, "one.png", b"one").await;
         let admin = super::messages::as_admin(&farm).await;
         match exchange::put_pictures(&admin, announced, small.repeat(3)).await {
             Err(StreamError::Refused(refusal)) => {
@@ -95,7 +119,9 @@ fn only_agents_send_pictures_and_no_more_than_they_announce() {
             }
             other => panic!("it was not refused: {other:?}"),
         }
-        let agent = Puppet::join(&farm.client().await).await.unwrap();
+        let other = Puppet::join(&farm.client().await).await.unwrap();
+        let told = put(&other, of, [&small; 3]).await.unwrap_err();
+        assert!(told.contains("who has just committed it"), "{told}");
         let flood = vec![0; 64 << 20];
         let sent = exchange::put_pictures(&agent.connection, announced, flood).await;
         assert!(sent.is_err(), "{sent:?}");
