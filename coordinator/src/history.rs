@@ -101,8 +101,15 @@ impl History {
 
     /// Facts that are about to become durable, and who wanted them.
     pub(crate) fn hear_facts(&mut self, core: &Core, facts: &[Recorded], by: Option<&Label>) {
+        let mut collected = Vec::new();
         for recorded in facts {
-            self.hear_fact(core, recorded, by);
+            match (&recorded.fact, by) {
+                (Fact::JobCollected(job), None) => collected.push(*job),
+                _ => self.hear_fact(core, recorded, by),
+            }
+        }
+        if let Some(last) = facts.last() {
+            self.hear_collected(core, last.at, &collected);
         }
     }
 
@@ -144,16 +151,27 @@ impl History {
                 self.started.remove(job);
             }
             Fact::JobCollected(job) => {
-                match by {
-                    Some(_) => of_job(HistoryKind::JobDeleted, *job, done("was deleted")),
-                    None => {
-                        let text = "was old enough to go, with its files";
-                        of_job(HistoryKind::JobCollected, *job, text.into());
-                    }
-                }
+                of_job(HistoryKind::JobDeleted, *job, done("was deleted"));
                 self.names.remove(job);
             }
             fact => self.hear_of_members(core, at, fact, by),
+        }
+    }
+
+    /// Jobs that nobody deleted. Several are one line: a farm that has collected nothing for years
+    /// would else tell of nothing but that.
+    fn hear_collected(&mut self, core: &Core, at: Millis, jobs: &[JobId]) {
+        let (subject, text) = match jobs {
+            [] => return,
+            [job] => (Subject::Job(*job), "was old enough to go, with its files".to_owned()),
+            _ => {
+                let text = format!("{} jobs were old enough to go, with their files", jobs.len());
+                (Subject::Farm, text)
+            }
+        };
+        self.note(core, at, HistoryKind::JobCollected, subject, text);
+        for job in jobs {
+            self.names.remove(job);
         }
     }
 
@@ -304,4 +322,41 @@ fn in_one_line(text: &str) -> String {
 fn has_begun(job: &Job) -> bool {
     let is_done = |counts: TaskCounts| counts.completed + counts.failed > 0;
     job.step_indices().any(|step| is_done(job.counts(step, 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use grange_scheduler::{State, Timing};
+
+    use super::*;
+
+    /// What is told of these jobs going in one batch of facts: whose line it is, and the line.
+    fn told_of(jobs: &[u32], by: Option<&str>) -> Vec<(HistoryKind, Option<JobId>, String)> {
+        let core = Core::start(State::default(), Millis(0), Timing::default());
+        let mut history = History::go_on(Remembered::default(), &core, Millis(0), 0);
+        let gone = |job: &u32| Recorded { at: Millis(5), fact: Fact::JobCollected(JobId(*job)) };
+        let facts: Vec<Recorded> = jobs.iter().map(gone).collect();
+        let by: Option<Label> = by.map(|by| by.parse().unwrap());
+        history.hear_facts(&core, &facts, by.as_ref());
+        let told = history.take().into_iter();
+        told.map(|event| (event.kind, event.job, event.sentence())).collect()
+    }
+
+    #[test]
+    fn jobs_that_go_for_their_age_at_once_are_one_line() {
+        let text = "3 jobs were old enough to go, with their files".to_owned();
+        assert_eq!(told_of(&[4, 7, 9], None), [(HistoryKind::JobCollected, None, text)]);
+        let text = "job 7 was old enough to go, with its files".to_owned();
+        assert_eq!(told_of(&[7], None), [(HistoryKind::JobCollected, Some(JobId(7)), text)]);
+        assert!(told_of(&[], None).is_empty());
+    }
+
+    #[test]
+    fn of_jobs_that_somebody_deleted_each_has_its_line() {
+        let line = |job: u32| {
+            let text = format!("job {job} was deleted by ada");
+            (HistoryKind::JobDeleted, Some(JobId(job)), text)
+        };
+        assert_eq!(told_of(&[4, 7], Some("ada")), [line(4), line(7)]);
+    }
 }

@@ -237,6 +237,29 @@ fn who_follows_it_hears_all_of_it_once_also_over_the_death_of_the_coordinator() 
     assert!(heard.iter().all(|event| event["job"] == second), "{heard:?}");
 }
 
+/// Or the first round over an old farm would leave room for nothing else.
+#[test]
+fn jobs_that_go_for_their_age_at_once_are_one_line() {
+    let mut farm = Farm::of_fakes(&["host"], 1);
+    let jobs = [1, 2, 3].map(|_| farm.submit_fake(&FakeJob::new("frame_ms = 1", 1)));
+    for job in jobs {
+        farm.wait_for_state(job, "completed");
+    }
+    farm.stop_coordinator();
+    farm.start_coordinator_with(&["--keep-days", "0", "--keep-unfetched-days", "0"]);
+    let line = eventually("the jobs are gone", || {
+        let told = history(&farm, &["--jobs"]);
+        told.into_iter().find(|event| event["kind"] == "job.collected")
+    });
+    assert_eq!(line["text"], "3 jobs were old enough to go, with their files");
+    assert_eq!((&line["subject"], &line["job"]), (&"".into(), &Value::Null));
+    let all = history(&farm, &[]);
+    is_whole(&all);
+    assert_eq!(all.iter().filter(|event| event["kind"] == "job.collected").count(), 1);
+    let page = Http::of(&farm, "viewer").get("/api/v1/history?about=jobs&limit=1").json(200);
+    assert_eq!(page["items"][0], line);
+}
+
 /// A watcher of a job hears what happens to that one.
 #[test]
 fn the_watcher_of_a_job_hears_its_history_and_no_other() {

@@ -210,8 +210,12 @@ impl Webhooks {
         let given_up = self.book().receivers[at].take(event, outcome, self.now());
         self.changed.notify_one();
         if let Some(why) = given_up {
-            // A farm that stops tells nothing more.
-            let _ = farm.look(move |farm| farm.hear_given_up(why)).await;
+            let farm = farm.clone();
+            // A farm whose journal is stuck answers nobody, and that is what the next event may tell.
+            tokio::spawn(async move {
+                // One that stops tells nothing more.
+                let _ = farm.look(move |farm| farm.hear_given_up(why)).await;
+            });
         }
     }
 

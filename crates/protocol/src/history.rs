@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::HistoryQuery;
 use crate::ids::{AgentId, JobId};
 use crate::quantity::Millis;
 
@@ -39,7 +40,7 @@ kinds! {
     JobCanceled = "job.canceled",
     /// By somebody.
     JobDeleted = "job.deleted",
-    /// It was old enough to go, or room was needed.
+    /// It was old enough to go, or room was needed. About no job where several went at once.
     JobCollected = "job.collected",
     /// A host is a member now.
     AgentJoined = "agent.joined",
@@ -122,9 +123,46 @@ impl HistoryView {
     }
 }
 
+impl HistoryQuery {
+    /// Whether it asks for this, be it on this page or on another one.
+    pub fn fits(&self, event: &HistoryView) -> bool {
+        self.about.is_none_or(|about| event.kind.about() == about)
+            && (self.job.is_none() || event.job == self.job)
+            && (self.agent.is_none() || event.agent == self.agent)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_asks_for_what_fits_everything_that_it_says() {
+        let happened = |kind, job, agent| HistoryView {
+            cursor: 7,
+            at: Millis(1),
+            kind,
+            job,
+            agent,
+            subject: String::new(),
+            text: "happened".into(),
+        };
+        let host = Some(AgentId::default());
+        let started = happened(HistoryKind::JobStarted, Some(JobId(1)), None);
+        let collected = happened(HistoryKind::JobCollected, None, None);
+        let online = happened(HistoryKind::AgentOnline, None, host);
+        let any = HistoryQuery::default();
+        let fitting =
+            |query: HistoryQuery| [&started, &collected, &online].map(|event| query.fits(event));
+        assert_eq!(fitting(any), [true, true, true]);
+        assert_eq!(fitting(HistoryQuery { before: 3, limit: 1, ..any }), [true, true, true]);
+        let of_jobs = HistoryQuery { about: Some(About::Jobs), ..any };
+        assert_eq!(fitting(of_jobs), [true, true, false]);
+        assert_eq!(fitting(HistoryQuery { job: Some(JobId(1)), ..any }), [true, false, false]);
+        assert_eq!(fitting(HistoryQuery { job: Some(JobId(2)), ..any }), [false, false, false]);
+        assert_eq!(fitting(HistoryQuery { agent: host, ..any }), [false, false, true]);
+        assert_eq!(fitting(HistoryQuery { agent: host, ..of_jobs }), [false, false, false]);
+    }
 
     #[test]
     fn every_kind_is_found_by_its_name_and_belongs_somewhere() {

@@ -49,7 +49,7 @@ async fn meant(farm: &Farm, name: &str) -> anyhow::Result<AgentId> {
 struct Reader {
     json: bool,
     wanted: HistoryQuery,
-    /// Of what was told, the latest cursor.
+    /// Up to this cursor all that is wanted was told.
     latest: u64,
 }
 
@@ -98,27 +98,24 @@ impl Reader {
     /// Until the farm ends it.
     async fn listen(&mut self, farm: &Farm, most: usize) -> Result<(), ClientError> {
         let mut watch = farm.watch(WatchRequest::Farm).await?;
+        // Of all that happens, for that is what is watched.
+        let newest = farm.history(HistoryQuery { limit: 1, ..HistoryQuery::default() }).await?;
+        let mut heard = newest.rows.first().map_or(0, |event| event.cursor);
         self.tell(farm, most).await?;
-        let mut heard = None;
+        // What is older was told now, or is more than was asked for.
+        self.latest = self.latest.max(heard);
         while let Some(event) = watch.next().await? {
             let WatchEvent::Happened(event) = event else { continue };
             // One that lags hears the farm's state anew, and no events of in between.
-            let has_missed = heard.is_some_and(|heard| event.cursor > heard + 1);
-            heard = Some(event.cursor);
+            let has_missed = event.cursor > heard + 1;
+            heard = event.cursor;
             if has_missed {
                 self.tell(farm, usize::MAX).await?;
-            } else if event.cursor > self.latest && self.wants(&event) {
+            } else if event.cursor > self.latest && self.wanted.fits(&event) {
                 self.tell_one(&event);
             }
         }
         Ok(())
-    }
-
-    fn wants(&self, event: &HistoryView) -> bool {
-        let HistoryQuery { about, job, agent, .. } = self.wanted;
-        about.is_none_or(|about| event.kind.about() == about)
-            && (job.is_none() || event.job == job)
-            && (agent.is_none() || event.agent == agent)
     }
 }
 
