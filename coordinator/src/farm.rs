@@ -487,7 +487,7 @@ impl Farm {
         }
         for event in &happened {
             let job = event.job.map(|job| job.0);
-            let agent = event.agent.map(|_| event.subject.as_str());
+            let agent = event.agent.map(|agent| self.agent_name(agent).to_string());
             tracing::info!(event = %event.kind, job, agent, "{}", event.sentence());
         }
         self.watchers.tell(self.news_of_history(&happened));
@@ -519,7 +519,10 @@ impl Farm {
                         rate.add(recorded.at, frames);
                     }
                 }
-                Fact::JobRetried(job) | Fact::JobCollected(job) => drop(self.rates.remove(job)),
+                Fact::JobRetried(job) | Fact::JobCollected(job) => {
+                    self.rates.remove(job);
+                    self.forget_states(*job);
+                }
                 _ => {}
             }
         }
@@ -584,6 +587,7 @@ impl Farm {
         self.forget_the_past();
         self.hear_changes(&changes.agents);
         if self.watchers.is_nobody() {
+            self.known = Known::default();
             return;
         }
         dirty.jobs.extend(changes.jobs);

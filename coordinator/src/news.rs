@@ -15,7 +15,7 @@ use grange_protocol::view::WatchEvent;
 use tokio::sync::broadcast;
 
 /// News that a watcher may be behind before it is told the present state instead.
-const BACKLOG: usize = 128;
+const BACKLOG: usize = 512;
 
 /// Who wants to hear something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

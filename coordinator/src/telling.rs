@@ -14,10 +14,12 @@ use crate::news::{Audience, News, Notice};
 
 /// Changed tasks of a job that are told one by one at a time. Who hears of more looks at the job.
 const TASKS_TOLD_MAX: usize = 2_000;
-/// The same beside states that are told as letters: there the others have their turn next time.
+/// The same beside states that are told as letters: next time others have their turn first.
 const TASKS_BESIDE_STATES_MAX: usize = 256;
 /// States in between that are told again rather than beginning anew: as many bytes as a beginning.
 const SAME_RUN_MAX: u32 = 64;
+/// States of one event.
+const STATES_TOLD_MAX: usize = 65_536;
 
 /// Jobs, tasks and agents that are not as watchers know them.
 #[derive(Default)]
@@ -107,6 +109,11 @@ impl Farm {
         news
     }
 
+    /// More may have changed of a job than its tasks say: it begins anew.
+    pub(crate) fn forget_states(&mut self, job: JobId) {
+        self.known.0.remove(&job);
+    }
+
     /// What happened, which is durable.
     pub(crate) fn news_of_history(&self, happened: &[HistoryView]) -> News {
         let mut news = News::new();
@@ -168,21 +175,29 @@ impl Farm {
     }
 
     /// The states of some of a step's tasks.
-    fn states(&self, job: JobId, step: StepIndex, tasks: Range<u32>) -> Option<WatchEvent> {
-        let count = self.core.state().jobs.get(&job)?.step(step)?.tasks.len();
-        let first = TaskIndex(tasks.start);
-        let letters = (tasks.start..tasks.end.min(count)).filter_map(|task| {
-            let task = TaskRef { job, step, task: TaskIndex(task) };
-            self.core.task_state(task).map(TaskState::letter)
-        });
-        Some(WatchEvent::States { job, step, first, states: letters.collect() })
+    fn states(
+        &self,
+        job: JobId,
+        step: StepIndex,
+        tasks: Range<u32>,
+    ) -> impl Iterator<Item = WatchEvent> {
+        let step_of_job = self.core.state().jobs.get(&job).and_then(|job| job.step(step));
+        let end = step_of_job.map_or(0, |step| step.tasks.len()).min(tasks.end);
+        (tasks.start..end).step_by(STATES_TOLD_MAX).map(move |first| {
+            let last = end.min(first.saturating_add(STATES_TOLD_MAX as u32));
+            let states = self.core.task_states(job, step, first..last);
+            let (first, states) = (TaskIndex(first), states.map(TaskState::letter).collect());
+            WatchEvent::States { job, step, first, states }
+        })
     }
 
-    /// The states of all of a job's tasks.
-    pub(crate) fn all_states(&self, job: JobId) -> impl Iterator<Item = WatchEvent> {
-        let steps = self.core.state().jobs.get(&job).map_or(0, |job| job.steps.len());
-        let steps = (0..).map(StepIndex).take(steps);
-        steps.filter_map(move |step| self.states(job, step, 0..u32::MAX))
+    /// The states of all of a job's tasks, for somebody who hears from now on what becomes of them.
+    pub(crate) fn all_states(&mut self, job: JobId) -> Vec<WatchEvent> {
+        let steps = self.shapes(job);
+        let events = (0..).map(StepIndex).take(steps.len());
+        let events = events.flat_map(|step| self.states(job, step, 0..u32::MAX)).collect();
+        self.known.0.entry(job).or_insert(Shapes { steps, latest: None });
+        events
     }
 
     fn is_of_interest(&self, task: TaskRef) -> bool {

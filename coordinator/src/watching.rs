@@ -1,5 +1,5 @@
 //! Watchers: the present state, then what changes. A slow one never slows the farm: it misses
-//! events in between and is told the present state again. Outputs it never misses.
+//! events in between and is told the present state again. A job's outputs it never misses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,8 +28,7 @@ pub(crate) struct Watch {
 enum Stage {
     /// It knows nothing, or too little.
     Behind,
-    /// It is told the outputs that the journal has, page by page; then the present state, as it was
-    /// when it subscribed.
+    /// It is told the outputs that came before it subscribed; then the present state, as it was then.
     Outputs(JobId, Subscription, Vec<WatchEvent>),
     Live(Subscription),
 }
@@ -59,10 +58,12 @@ impl Watch {
                 return Ok(Some(told));
             }
             match &mut self.stage {
-                Stage::Behind => self.subscribe().await?,
+                Stage::Behind => self.catch_up().await?,
                 Stage::Outputs(job, ..) => {
                     let job = *job;
-                    self.tell_outputs(job).await?;
+                    if !self.tell_outputs(job).await? {
+                        self.go_live_after_outputs();
+                    }
                 }
                 Stage::Live(subscription) => match subscription.news.recv().await {
                     Ok(news) => self.hear(&news),
@@ -86,35 +87,44 @@ impl Watch {
         self.pending.pop_front()
     }
 
-    /// Subscribes, and looks at the present state at that very moment.
-    async fn subscribe(&mut self) -> Result<(), Refusal> {
+    /// Tells the outputs so far, as fast as they are heard; then subscribes, and looks at the present
+    /// state at that very moment.
+    async fn catch_up(&mut self) -> Result<(), Refusal> {
         let request = self.request;
+        let job = one_job(request).map(|(job, _)| job);
+        if let Some(job) = job
+            && self.tell_outputs(job).await?
+        {
+            return Ok(());
+        }
         let look = self
             .shared
             .farm
             .look(move |farm| (farm.watchers.subscribe(request), present(farm, request)));
         let (subscription, present) = look.await.map_err(|_| stopping())?;
-        match one_job(request) {
+        match job {
             None => self.go_live(subscription, present),
-            Some((job, _)) => self.stage = Stage::Outputs(job, subscription, present),
+            Some(job) => self.stage = Stage::Outputs(job, subscription, present),
         }
         Ok(())
     }
 
-    /// Tells the next page of outputs after the cursor.
-    async fn tell_outputs(&mut self, job: JobId) -> Result<(), Refusal> {
+    /// Tells the next page of outputs after the cursor. Returns whether there are more.
+    async fn tell_outputs(&mut self, job: JobId) -> Result<bool, Refusal> {
         let query = OutputsQuery { job, step: None, after: self.cursor };
         let page = self.shared.archive.outputs(query).await.map_err(|error| error.refusal())?;
         self.cursor = page.rows.last().map_or(self.cursor, |output| output.cursor);
         let outputs = page.rows.into_iter().map(|output| WatchEvent::Output { job, output });
         self.tell(outputs.collect());
-        if page.next.is_none()
-            && let Stage::Outputs(_, subscription, present) =
-                std::mem::replace(&mut self.stage, Stage::Behind)
+        Ok(page.next.is_some())
+    }
+
+    fn go_live_after_outputs(&mut self) {
+        if let Stage::Outputs(_, subscription, present) =
+            std::mem::replace(&mut self.stage, Stage::Behind)
         {
             self.go_live(subscription, present);
         }
-        Ok(())
     }
 
     fn go_live(&mut self, subscription: Subscription, mut present: Vec<WatchEvent>) {
@@ -150,9 +160,12 @@ impl Watch {
 
     /// Of a job's outputs those that were not among the journal's.
     fn hear_outputs(&mut self, told: &Arc<Told>) {
-        let known = |event: &WatchEvent| matches!(event, WatchEvent::Output { output, .. } if output.cursor <= self.cursor);
-        if told.events().iter().any(known) {
-            let new = told.events().iter().filter(|event| !known(event));
+        let is_new = |event: &&WatchEvent| match event {
+            WatchEvent::Output { output, .. } => output.cursor > self.cursor,
+            _ => true,
+        };
+        if !told.events().iter().all(|event| is_new(&event)) {
+            let new = told.events().iter().filter(is_new);
             self.tell(new.cloned().collect());
         } else {
             self.pending.push_back(told.clone());
@@ -172,7 +185,7 @@ fn one_job(request: WatchRequest) -> Option<(JobId, u64)> {
     }
 }
 
-fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
+fn present(farm: &mut Farm, request: WatchRequest) -> Vec<WatchEvent> {
     let agents = farm.agent_views().into_iter().map(WatchEvent::Agent);
     match request {
         WatchRequest::Farm | WatchRequest::Outputs => {
@@ -180,8 +193,10 @@ fn present(farm: &Farm, request: WatchRequest) -> Vec<WatchEvent> {
             agents.chain(jobs).chain([WatchEvent::Farm(farm.farm_view())]).collect()
         }
         WatchRequest::Job { job, .. } | WatchRequest::States { job, .. } => {
-            let states = matches!(request, WatchRequest::States { .. });
-            let states = states.then(|| farm.all_states(job)).into_iter().flatten();
+            let states = match request {
+                WatchRequest::States { .. } => farm.all_states(job),
+                _ => Vec::new(),
+            };
             let detail = farm.job_detail(job);
             let tasks = detail.iter().flat_map(|detail| &detail.tasks).cloned();
             let tasks = tasks.map(|task| WatchEvent::Task { job, task }).collect::<Vec<_>>();
@@ -229,7 +244,7 @@ mod tests {
             links: crate::links::Links::default(),
             webhooks: None,
             transfers: Semaphore::new(1),
-            pictures: crate::pictures::Pictures::new(dir.path().join("pictures"), 0),
+            pictures: Arc::new(crate::pictures::Pictures::new(dir.path().join("pictures"), 0)),
             strangers: crate::connection::door::strangers(),
             members: Arc::default(),
             refusals: Arc::default(),

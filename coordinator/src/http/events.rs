@@ -12,24 +12,29 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use futures_util::stream;
 use grange_protocol::JobId;
 use grange_protocol::client::WatchRequest;
 use grange_protocol::view::WatchEvent;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::extract::{Asked, At};
 use super::gate::Caller;
 use super::openapi::Problems;
 use super::{Api, Problem, page};
+use crate::news::Told;
 use crate::watching::Watch;
 
-/// After so long without an event a comment is sent, and the token looked at again.
+/// So often a comment is sent, and the token looked at again.
 const QUIET: Duration = Duration::from_secs(15);
 /// The first words: a client whose connection broke may come back after so many milliseconds.
 const GREETING: &[u8] = b"retry: 2000\n\n";
+/// Bytes that are written at once although more may be there.
+const TOGETHER: usize = 64 << 10;
 const NOTHING_NEW: &[u8] = b": nothing new\n\n";
 
 /// A watcher over HTTP.
@@ -38,6 +43,8 @@ struct Telling {
     caller: Caller,
     watch: Watch,
     greeted: bool,
+    /// When the token is looked at again.
+    due: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -120,7 +127,8 @@ async fn tell(api: Api, caller: Caller, request: WatchRequest) -> Result<Respons
         return Err(Problem::busy("the coordinator has too many watchers: try again in a moment"));
     };
     let watch = Watch::begin(&api.shared, request).await?;
-    let telling = Telling { api, caller, watch, greeted: false, _place: place };
+    let due = Instant::now() + QUIET;
+    let telling = Telling { api, caller, watch, greeted: false, due, _place: place };
     let texts = stream::unfold(telling, async |mut telling| {
         let text = telling.next().await?;
         Some((Ok::<_, Infallible>(text), telling))
@@ -137,14 +145,29 @@ impl Telling {
             self.greeted = true;
             return Some(Bytes::from_static(GREETING));
         }
-        match tokio::time::timeout(QUIET, self.watch.next()).await {
-            Ok(Ok(Some(told))) => Some(told.text(text)),
-            Ok(_) => None,
-            Err(_) => {
-                let welcome = self.caller.is_welcome(&self.api).await;
-                welcome.then(|| Bytes::from_static(NOTHING_NEW))
-            }
+        // Also where there is always something new, nobody hears it for long without a good token.
+        if Instant::now() < self.due
+            && let Ok(heard) = tokio::time::timeout_at(self.due, self.watch.next()).await
+        {
+            return heard.ok().flatten().map(|told| self.together(&told));
         }
+        self.due = Instant::now() + QUIET;
+        let is_welcome = self.caller.is_welcome(&self.api).await;
+        is_welcome.then(|| Bytes::from_static(NOTHING_NEW))
+    }
+
+    /// What is there already goes along.
+    fn together(&mut self, told: &Told) -> Bytes {
+        let first = told.text(text);
+        let Some(second) = self.watch.next_now() else { return first };
+        let mut all = BytesMut::from(first);
+        all.extend_from_slice(&second.text(text));
+        while all.len() < TOGETHER
+            && let Some(more) = self.watch.next_now()
+        {
+            all.extend_from_slice(&more.text(text));
+        }
+        all.freeze()
     }
 }
 

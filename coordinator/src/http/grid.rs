@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use grange_protocol::view::TaskState;
-use grange_protocol::{FrameSet, JobId, StepIndex, TaskIndex, TaskRef};
+use grange_protocol::{FrameSet, JobId, StepIndex};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -61,12 +61,7 @@ impl Grid {
     fn of(farm: &Farm, id: JobId) -> Option<Self> {
         let job = farm.core.state().jobs.get(&id)?;
         let steps = job.step_indices().map(|step| GridStep {
-            states: (0..job.step(step).map_or(0, |step| step.tasks.len()))
-                .filter_map(|task| {
-                    let task = TaskRef { job: id, step, task: TaskIndex(task) };
-                    farm.core.task_state(task).map(TaskState::letter)
-                })
-                .collect(),
+            states: farm.core.task_states(id, step, 0..u32::MAX).map(TaskState::letter).collect(),
             frames: frames(farm, id, step),
         });
         let steps = steps.collect();

@@ -50,8 +50,8 @@ try {
     const trace = JSON.parse((await browser.stopTracing()).toString());
     const shown = await page.locator('.legend').innerText();
     const figures = {
-        web_grid_cells: cells,
-        web_grid_updates_per_s: ((after - before) * 1_000) / (endedAt - beganAt),
+        grid_cells: cells,
+        grid_updates_per_s: ((after - before) * 1_000) / (endedAt - beganAt),
         ...ofFrames(trace.traceEvents),
     };
     if (after >= cells) throw new Error('the job was over before the measurement was');
@@ -87,8 +87,8 @@ try {
         await fresh.close();
     }
     Object.assign(figures, {
-        web_first_paint_ms: quantile(paints, 0.5),
-        web_files_kb: bytes / 1_000,
+        first_paint_ms: quantile(paints, 0.5),
+        files_kb: bytes / 1_000,
     });
     process.stdout.write(`${JSON.stringify(figures)}\n`);
 } finally {
@@ -129,14 +129,14 @@ function ofFrames(events) {
     const gaps = drawn.slice(1).map((ts, index) => (ts - (drawn[index] ?? ts)) / 1_000);
     const seconds = ((begins.at(-1) ?? 0) - (begins[0] ?? 0)) / 1e6;
     return {
-        web_frame_p50_ms: quantile(busy, 0.5),
-        web_frame_p95_ms: quantile(busy, 0.95),
-        web_frame_p99_ms: quantile(busy, 0.99),
-        web_frame_cpu_p95_ms: quantile(working, 0.95),
-        web_frame_cpu_p99_ms: quantile(working, 0.99),
-        web_task_max_ms: Math.max(...tasks.map(({ dur }) => dur ?? 0)) / 1_000,
-        web_frames_drawn_per_s: drawn.length / seconds,
-        web_between_frames_p95_ms: quantile(gaps, 0.95),
+        frame_p50_ms: quantile(busy, 0.5),
+        frame_p95_ms: quantile(busy, 0.95),
+        frame_p99_ms: quantile(busy, 0.99),
+        frame_cpu_p95_ms: quantile(working, 0.95),
+        frame_cpu_p99_ms: quantile(working, 0.99),
+        task_max_ms: Math.max(...tasks.map(({ dur }) => dur ?? 0)) / 1_000,
+        frames_drawn_per_s: drawn.length / seconds,
+        between_frames_p95_ms: quantile(gaps, 0.95),
     };
 }
 

@@ -1,13 +1,15 @@
 //! The core itself: what it holds, how events enter, how facts and commands leave.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use grange_protocol::client::{JobAction, Role};
 use grange_protocol::footprint::Measurement;
 use grange_protocol::shot::Label;
 use grange_protocol::view::{JobState, TaskState};
 use grange_protocol::{
-    AgentId, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex, TaskRef,
+    AgentId, Epoch, JobId, JobSpec, LeaseId, Millis, Refusal, RefusalCode, StepIndex, TaskIndex,
+    TaskRef,
 };
 
 use crate::agent::{Agent, Connection, Lack};
@@ -249,16 +251,39 @@ impl Core {
 
     /// A task's state. `None` for a task that does not exist.
     pub fn task_state(&self, task: TaskRef) -> Option<TaskState> {
-        let job = self.state.jobs.get(&task.job)?;
-        Some(match job.mark(task)? {
-            Mark::Completed => TaskState::Completed,
-            Mark::Failed => TaskState::Failed,
-            Mark::Open if self.leases.of_task(task).is_some() => TaskState::Running,
-            Mark::Open if job.phase.is_final() || job.step(task.step)?.skipped.is_some() => {
-                TaskState::Canceled
-            }
-            Mark::Open if job.is_unlocked(task.step) => TaskState::Ready,
-            Mark::Open => TaskState::Waiting,
+        let TaskIndex(index) = task.task;
+        self.task_states(task.job, task.step, index..index.saturating_add(1)).next()
+    }
+
+    /// The states of some of a step's tasks, in their order; none of those that are not there.
+    pub fn task_states(
+        &self,
+        id: JobId,
+        index: StepIndex,
+        tasks: Range<u32>,
+    ) -> impl Iterator<Item = TaskState> {
+        let task = |task| TaskRef { job: id, step: index, task: TaskIndex(task) };
+        let held = self.leases.of_tasks(task(tasks.start)..task(tasks.end));
+        let mut held = held.map(|task| task.task.0).peekable();
+        let job = self.state.jobs.get(&id);
+        let step = job.and_then(|job| job.step(index));
+        let is_over = job.is_some_and(|job| job.phase.is_final())
+            || step.is_some_and(|step| step.skipped.is_some());
+        let open = if is_over {
+            TaskState::Canceled
+        } else if job.is_some_and(|job| job.is_unlocked(index)) {
+            TaskState::Ready
+        } else {
+            TaskState::Waiting
+        };
+        tasks.map_while(move |task| {
+            while held.next_if(|held| *held < task).is_some() {}
+            Some(match step?.tasks.get(task)? {
+                Mark::Completed => TaskState::Completed,
+                Mark::Failed => TaskState::Failed,
+                Mark::Open if held.next_if_eq(&task).is_some() => TaskState::Running,
+                Mark::Open => open,
+            })
         })
     }
 

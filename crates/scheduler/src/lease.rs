@@ -1,6 +1,7 @@
 //! Who may commit what: volatile, and re-told by agents after a restart.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use grange_protocol::footprint::Memory;
 use grange_protocol::{AgentId, LeaseId, Millis, TaskRef};
@@ -60,6 +61,11 @@ impl Leases {
             .range(first..)
             .take_while(move |(task, _)| task.job == job)
             .map(|(task, lease)| (*lease, *task))
+    }
+
+    /// Which of these tasks are held, in their order.
+    pub(crate) fn of_tasks(&self, tasks: Range<TaskRef>) -> impl Iterator<Item = TaskRef> {
+        self.by_task.range(tasks).map(|(task, _)| *task)
     }
 
     pub fn len(&self) -> usize {

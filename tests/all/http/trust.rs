@@ -136,3 +136,15 @@ fn what_a_person_is_told_who_asks_for_the_wrong_token() {
         .fails(1, "lives from 10 seconds to 10 years");
     farm.grange(&["token", "create", "--role", "admin", "--name", "x"]).fails(2, "--api");
 }
+
+#[test]
+fn a_token_that_is_revoked_hears_nothing_more_also_where_something_always_happens() {
+    let farm = Farm::of_fakes(&["host"], 1);
+    let http = Http::of(&farm, "viewer");
+    let mut events = http.events("/api/v1/events", None);
+    assert!(events.by_ref().any(|event| event.data == "caughtup"));
+    farm.grange(&["token", "revoke", "viewer"]).well();
+    // The host's heartbeats go on; the stream ends all the same.
+    let last = events.last().expect("what happened until then");
+    assert!(last.data.get("agent").is_some(), "{last:?}");
+}

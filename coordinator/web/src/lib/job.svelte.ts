@@ -192,11 +192,16 @@ export class JobWatch {
     }
 }
 
-/** Tasks that a run of states says to have ended without a failure are not shown one by one. */
+/**
+ * Tasks that a run of states says not to run are not shown one by one, but for those that failed. Of
+ * those that wait for another attempt the stream tells next; those that somebody retries have no past.
+ */
 function forget(tasks: Map<string, TaskView>, step: number, first: number, states: string) {
     for (const [key, { step: of, task, failures }] of tasks) {
         const letter = of === step ? states.charAt(task - first) : '';
-        if (letter !== '' && letter !== 'r' && failures.length === 0) tasks.delete(key);
+        const waits = letter === 'a' || letter === 'w';
+        const ended = letter !== '' && letter !== 'r' && failures.length === 0;
+        if (waits || ended) tasks.delete(key);
     }
 }
 
