@@ -29,7 +29,7 @@ use crate::journal::{AttemptLog, Journal, JournalError, Remembered};
 use crate::news::Watchers;
 use crate::rate::Rate;
 use crate::storage::Storage;
-use crate::telling::{Changed, Known};
+use crate::telling::{Changed, StatesTold};
 use crate::webhooks::Webhooks;
 
 /// Inputs that wait for the loop. Full, it blocks whoever brings more.
@@ -106,7 +106,7 @@ pub(crate) struct Farm {
     pub(crate) progress: HashMap<LeaseId, TaskProgress>,
     pub(crate) rates: BTreeMap<JobId, Rate>,
     pub(crate) watchers: Watchers,
-    pub(crate) known: Known,
+    pub(crate) states_told: StatesTold,
     clock: Clock,
     journal: Box<dyn Journal>,
     pub(crate) storage: Storage,
@@ -230,7 +230,7 @@ impl Farm {
             progress: HashMap::new(),
             rates: BTreeMap::new(),
             watchers: Watchers::none(),
-            known: Known::default(),
+            states_told: StatesTold::default(),
             clock,
             journal,
             storage: beside.storage,
@@ -587,7 +587,7 @@ impl Farm {
         self.forget_the_past();
         self.hear_changes(&changes.agents);
         if self.watchers.is_nobody() {
-            self.known = Known::default();
+            self.states_told = StatesTold::default();
             return;
         }
         dirty.jobs.extend(changes.jobs);

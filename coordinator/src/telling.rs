@@ -31,24 +31,24 @@ pub(crate) struct Changed {
 
 /// What those who hear states as letters know of jobs.
 #[derive(Default)]
-pub(crate) struct Known(HashMap<JobId, Shapes>);
+pub(crate) struct StatesTold(HashMap<JobId, JobShape>);
 
 #[derive(Default)]
-struct Shapes {
-    steps: Vec<Shape>,
+struct JobShape {
+    steps: Vec<StepShape>,
     /// The latest task that was told as it is.
     latest: Option<TaskRef>,
 }
 
 /// What all tasks of a step have in common. If that changes, the state of each may.
 #[derive(Clone, Copy)]
-struct Shape {
+struct StepShape {
     is_over: bool,
     is_unlocked: bool,
     failed: u32,
 }
 
-impl Shape {
+impl StepShape {
     /// Whether no task has another state than before but those that are known to have changed.
     fn follows(self, before: Self) -> bool {
         self.is_over == before.is_over
@@ -69,7 +69,7 @@ impl Farm {
         for task in changed.tasks {
             tasks.entry(task.job).or_default().push(task);
         }
-        self.known.0.retain(|job, _| self.watchers.want(Audience::States(*job)));
+        self.states_told.0.retain(|job, _| self.watchers.want(Audience::States(*job)));
         for job in &changed.jobs {
             let tasks = tasks.remove(job).unwrap_or_default();
             if self.watchers.want(Audience::Tasks(*job)) {
@@ -111,7 +111,7 @@ impl Farm {
 
     /// More may have changed of a job than its tasks say: it begins anew.
     pub(crate) fn forget_states(&mut self, job: JobId) {
-        self.known.0.remove(&job);
+        self.states_told.0.remove(&job);
     }
 
     /// What happened, which is durable.
@@ -143,7 +143,7 @@ impl Farm {
     /// Letters for what has changed, and some of the tasks that run or have failed as they are.
     fn states_that_changed(&mut self, job: JobId, tasks: &[TaskRef]) -> Vec<WatchEvent> {
         let shapes = self.shapes(job);
-        let before = self.known.0.remove(&job).unwrap_or_default();
+        let before = self.states_told.0.remove(&job).unwrap_or_default();
         let follows = |step: StepIndex| {
             let at = usize::from(step.0);
             matches!((shapes.get(at), before.steps.get(at)), (Some(now), Some(then)) if now.follows(*then))
@@ -170,7 +170,7 @@ impl Farm {
             latest = Some(*task);
             events.extend(self.task_view(*task).map(|task| WatchEvent::Task { job, task }));
         }
-        self.known.0.insert(job, Shapes { steps: shapes, latest });
+        self.states_told.0.insert(job, JobShape { steps: shapes, latest });
         events
     }
 
@@ -196,7 +196,7 @@ impl Farm {
         let steps = self.shapes(job);
         let events = (0..).map(StepIndex).take(steps.len());
         let events = events.flat_map(|step| self.states(job, step, 0..u32::MAX)).collect();
-        self.known.0.entry(job).or_insert(Shapes { steps, latest: None });
+        self.states_told.0.entry(job).or_insert(JobShape { steps, latest: None });
         events
     }
 
@@ -206,9 +206,9 @@ impl Farm {
             || self.core.state().jobs.get(&task.job).is_some_and(has_failures)
     }
 
-    fn shapes(&self, job: JobId) -> Vec<Shape> {
+    fn shapes(&self, job: JobId) -> Vec<StepShape> {
         let Some(job) = self.core.state().jobs.get(&job) else { return Vec::new() };
-        let steps = job.step_indices().zip(&job.steps).map(|(index, step)| Shape {
+        let steps = job.step_indices().zip(&job.steps).map(|(index, step)| StepShape {
             is_over: job.phase.is_final() || step.skipped.is_some(),
             is_unlocked: job.is_unlocked(index),
             failed: step.tasks.failed(),

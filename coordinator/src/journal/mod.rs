@@ -2,7 +2,7 @@
 //!
 //! `journal(seq, at, fact)` is the truth; `snapshot` shortens the replay of it; `outputs`, `logs` and
 //! `history` are kept in rows of their own, written in the same transaction as the facts they belong
-//! to, because nobody wants a million of them in memory.
+//! to, because nobody wants them all in memory.
 //!
 //! [`writing`], [`replay`], [`archive`] and [`history`] have the statements, [`schema`] the tables and what
 //! becomes of those of earlier programs; [`sqlite`] and [`postgres`] are the databases that run them,

@@ -1,10 +1,10 @@
 //! Webhooks: whoever is configured hears of jobs and agents by signed POSTs.
 //!
 //! The farm's loop says what has happened ([`hearing`]), as its [history](crate::history) has it; it
-//! waits for no disk and no network. Each receiver has a queue of its own ([`queue`]) and a task that works it off
-//! ([`delivery`]). What waits is kept in a file ([`kept`]), which follows a moment later: what a
-//! coordinator that is killed had not kept yet, the next one finds in the journal. So events come at
-//! least once.
+//! waits for no disk and no network. Each receiver has a queue of its own ([`queue`]) and a task that
+//! works it off ([`delivery`]). What waits is kept in a file ([`kept`]), which follows a moment later:
+//! what a coordinator that is killed had not kept yet, the next one finds in the journal. So events come
+//! at least once.
 //!
 //! Bodies, ids and signatures are as the Standard Webhooks specification has them ([`event`],
 //! [`signing`]).

@@ -13,10 +13,10 @@ use anyhow::Context;
 use grange_client::Farm as Client;
 use grange_protocol::JobId;
 use grange_protocol::client::{JobAction, Role};
-use grange_protocol::view::JobState;
 use rustls::crypto::aws_lc_rs::default_provider;
 use ureq::tls::TlsConfig;
 
+use super::dispatch::until_completed;
 use super::processes::{Farm, cpu_s};
 use super::{Figures, median};
 use crate::puppet::submit_noop;
@@ -111,14 +111,7 @@ async fn round(farm: &Farm, client: &Client, web: &Web, open: Open) -> anyhow::R
     let (cpu_before, read_before) = (cpu()?, readers.read());
     let began = Instant::now();
     client.act(job, JobAction::Resume).await?;
-    loop {
-        let view = client.job(job).await?.job;
-        if view.state == JobState::Completed {
-            break;
-        }
-        anyhow::ensure!(!view.state.is_final(), "the job ended as {}", view.state);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_completed(client, job).await?;
     let took = began.elapsed();
     let cpu_after = cpu()?;
     let tasks = u64::from(TASKS) - before;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use grange_client::Farm as Client;
+use grange_protocol::JobId;
 use grange_protocol::view::JobState;
 
 use super::processes::Farm;
@@ -61,11 +62,16 @@ async fn measure() -> anyhow::Result<Figures> {
 async fn run_job(client: &Client, tasks: u32) -> anyhow::Result<Duration> {
     let began = Instant::now();
     let job = submit_noop(client, tasks).await?;
-    // Asking now and then is cheaper than watching a hundred thousand changes.
+    until_completed(client, job).await?;
+    Ok(began.elapsed())
+}
+
+/// Asking now and then is cheaper than watching a hundred thousand changes.
+pub(super) async fn until_completed(client: &Client, job: JobId) -> anyhow::Result<()> {
     loop {
         let state = client.job(job).await?.job.state;
         if state == JobState::Completed {
-            return Ok(began.elapsed());
+            return Ok(());
         }
         anyhow::ensure!(!state.is_final(), "the job ended as {state}");
         tokio::time::sleep(Duration::from_millis(2)).await;
