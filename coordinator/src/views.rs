@@ -3,6 +3,7 @@
 use grange_protocol::agent::HostLoad;
 use grange_protocol::client::{ApiTokenView, Role};
 use grange_protocol::footprint::Decision;
+use grange_protocol::shot::Label;
 use grange_protocol::view::{
     AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobDetail,
     JobProgress, JobState, JobView, StepView, TaskCounts, TaskProgressView, TaskView,
@@ -34,6 +35,7 @@ impl Farm {
             kind: job.spec.kind.clone(),
             submitter: job.submitter.clone(),
             state: self.core.job_state(id)?,
+            step: step_at_work(job),
             priority: job.priority(),
             reason: failure.or_else(|| self.core.why_waiting(id)),
             submitted_at: job.submitted_at,
@@ -243,7 +245,7 @@ impl Farm {
             .collect()
     }
 
-    pub(crate) fn agent_name(&self, id: AgentId) -> grange_protocol::shot::Label {
+    pub(crate) fn agent_name(&self, id: AgentId) -> Label {
         let identity = self.core.state().identities.get(&id).map(|identity| identity.name.clone());
         let agent = self.core.agents().get(&id).map(|agent| agent.hello.name.clone());
         agent.or(identity).unwrap_or_default()
@@ -317,6 +319,18 @@ impl Farm {
             output_bytes: job.output_bytes,
         }
     }
+}
+
+/// The first step that can go on, if there are others.
+fn step_at_work(job: &Job) -> Option<Label> {
+    let can_go_on = |index: &StepIndex| {
+        let step = job.step(*index);
+        job.is_unlocked(*index)
+            && step.is_some_and(|step| step.skipped.is_none() && step.tasks.open() > 0)
+    };
+    let several = job.steps.len() > 1 && !job.phase.is_final();
+    let index = several.then(|| job.step_indices().find(can_go_on)).flatten()?;
+    Some(job.spec.step(index)?.name.clone())
 }
 
 fn ended_at(job: &Job) -> Option<Millis> {

@@ -59,6 +59,8 @@ pub struct JobView {
     pub kind: Label,
     pub submitter: Label,
     pub state: JobState,
+    /// The step whose turn it is, where there are several.
+    pub step: Option<Label>,
     pub priority: Priority,
     /// Why it failed, or why it does not go on.
     pub reason: Option<String>,

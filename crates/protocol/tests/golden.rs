@@ -447,6 +447,7 @@ fn what_clients_are_told() {
         kind: text("animation"),
         submitter: text("ada"),
         state: JobState::Active,
+        step: Some(text("render")),
         priority: text("50"),
         reason: Some("why".into()),
         submitted_at: Millis(1000),

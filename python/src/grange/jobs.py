@@ -173,6 +173,11 @@ class Job:
         return self._view["kept"]
 
     @property
+    def step(self) -> str | None:
+        """The step whose turn it is, such as `preview`; `None` where there is one or none left."""
+        return self._view["step"]
+
+    @property
     def tags(self) -> frozenset[str]:
         """Only hosts that have all of these render it."""
         return frozenset(self._view["tags"])

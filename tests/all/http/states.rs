@@ -1,6 +1,6 @@
 //! A job of very many tasks, whose states are told as letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ struct Watched {
     /// Tasks that were told as they are.
     told: Vec<Value>,
     state: String,
+    /// Steps whose turn it was said to be.
+    steps: BTreeSet<String>,
 }
 
 impl Watched {
@@ -31,6 +33,7 @@ impl Watched {
             self.told.push(task["task"].clone());
         } else if let Some(job) = event.get("job") {
             self.state = job["state"].as_str().unwrap().into();
+            self.steps.extend(job["step"].as_str().map(Into::into));
         }
     }
 
@@ -73,6 +76,7 @@ fn states_that_are_told_as_letters_are_those_of_the_grid_whatever_happens() {
     assert_eq!(watched.text(), failed);
     assert_eq!(&failed[0][6..7], "f");
     assert_eq!(failed[1], "x");
+    assert_eq!(watched.steps, ["render".to_owned()].into());
     let task = |watched: &Watched| {
         let mut told = watched.told.iter();
         told.rfind(|task| task["state"] == "failed").cloned().expect("a failed task")
@@ -109,4 +113,5 @@ fn of_thousands_of_tasks_that_end_at_a_time_some_are_told_as_they_are() {
     assert_eq!(watched.text(), grid(&http, job));
     assert!(text.ends_with('x') && text.len() == 20_000, "{text}");
     assert!(watched.told.len() < 20_000);
+    assert_eq!(watched.steps, BTreeSet::new(), "there is one only");
 }

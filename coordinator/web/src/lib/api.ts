@@ -26,6 +26,8 @@ export interface JobView {
     kind: string;
     submitter: string;
     state: JobState;
+    /** The step whose turn it is, where there are several. */
+    step: string | null;
     priority: number;
     reason: string | null;
     submitted_at: number;

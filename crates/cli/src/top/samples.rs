@@ -47,6 +47,7 @@ pub(super) fn job(id: u32, name: &str, state: JobState, priority: &str) -> JobVi
         kind: "animation".parse().unwrap(),
         submitter: "ada@meadow".parse().unwrap(),
         state,
+        step: None,
         priority: priority.parse().unwrap(),
         reason: None,
         submitted_at: Millis(NOW.0 - 3_600_000 + u64::from(id)),
