@@ -61,11 +61,8 @@ impl Test {
         println!("── unit tests done after {} s", began.elapsed().as_secs());
         if !self.quick {
             web::build()?;
-            // With the daemons and the CLI, which the tests start as processes. What is built for all
-            // tests of the workspace has the same features every time, and is built once.
-            run(&mut cargo(&["build", "--workspace", "--bins", "--tests"]))?;
             addon::write()?;
-            let mut tests = cargo(&["test", "--workspace", "--test", END_TO_END]);
+            let mut tests = end_to_end()?;
             // They are farms that mostly wait for one another.
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
                 let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -145,6 +142,13 @@ fn package() -> PathBuf {
     root().join("python")
 }
 
+/// The tests that start processes, when the daemons and the CLI are built. What is built for all tests of
+/// the workspace has the same features every time, and is built once.
+fn end_to_end() -> anyhow::Result<Command> {
+    run(&mut cargo(&["build", "--workspace", "--bins", "--tests"]))?;
+    Ok(cargo(&["test", "--workspace", "--test", END_TO_END]))
+}
+
 /// Runs the tests that need a GPU, one after the other, and shows what they print.
 fn on_gpus() -> anyhow::Result<()> {
     anyhow::ensure!(
@@ -155,9 +159,8 @@ fn on_gpus() -> anyhow::Result<()> {
     let programs: Vec<&setup::Program> = setup::FOR_GPUS.iter().collect();
     setup::programs(&programs)?;
     setup::bpy_for_gpus()?;
-    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let mut tests = cargo(&["test", "--package", "grange-tests", "--test", END_TO_END, ON_GPUS]);
-    tests.args(["--", "--ignored", "--nocapture", "--test-threads", "1"]);
+    let mut tests = end_to_end()?;
+    tests.args([ON_GPUS, "--", "--ignored", "--nocapture", "--test-threads", "1"]);
     run(&mut tests)
 }
 
