@@ -1,6 +1,8 @@
 //! Disks that are full: people see it, nothing is damaged, and work goes on by itself when there is
 //! room.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::disk::Disk;
@@ -130,12 +132,25 @@ fn a_journal_without_room_answers_everybody_at_once_and_loses_nothing() {
         (farm.job(job)["job"]["progress"]["frames_done"].as_u64() >= Some(1)).then_some(())
     });
     disk.fill_but(0);
+    // Whatever room is given back is taken again, and there is always something to write down.
+    let mut priorities = 1..100;
+    let mut change = || {
+        let priority = priorities.next().unwrap().to_string();
+        let mut command = farm.command(&["priority", &job.to_string(), &priority]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut changing = change();
     eventually("whoever asks is told", || {
+        disk.fill_but(0);
+        if changing.try_wait().unwrap().is_some() {
+            changing = change();
+        }
         let answer = farm.grange(&["jobs"]);
         (answer.code != 0 && answer.stderr.contains("the farm's storage is full")).then_some(())
     });
     disk.empty();
     eventually("the farm answers again", || (farm.grange(&["jobs"]).code == 0).then_some(()));
+    changing.wait().unwrap();
     farm.wait_for_state(job, "completed");
     farm.keeps_its_promise(job, Frames::small(60));
     let arriving = farm.home().join("coordinator/store/arriving");

@@ -1,6 +1,7 @@
 //! Disks that are full when a test wants them to be.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,8 +31,9 @@ impl Disk {
         let stat = rustix::fs::statvfs(&self.0).unwrap();
         let free = stat.f_bavail * stat.f_frsize;
         let len = usize::try_from(free.saturating_sub(left)).unwrap();
+        let mut filler = fs::File::options().append(true).create(true).open(self.filler()).unwrap();
         // Others may write meanwhile: then it is full a little earlier.
-        let _ = fs::write(self.filler(), vec![1; len]);
+        let _ = filler.write_all(&vec![1; len]);
     }
 
     /// Gives the room back.
