@@ -98,6 +98,12 @@ def _image_of(job: int) -> bpy.types.Image | None:
 
 
 def _show(made: bpy.types.Image, path: str) -> None:
-    if bpy.path.abspath(made.filepath) != path:
+    if bpy.path.abspath(made.filepath) == path:
+        return
+    try:
         made.filepath = path
-        made.reload()
+    except AttributeError:
+        # After an unlucky render, Blender lets no timer write for the rest of its session. What a
+        # button does goes on to work.
+        return
+    made.reload()

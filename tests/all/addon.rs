@@ -192,6 +192,11 @@ fn undo_and_save_in_the_middle_change_nothing() {
 }
 
 #[test]
+fn shots_render_where_blender_lets_no_timer_write() {
+    in_a_window("renders_where_timers_may_not_write");
+}
+
+#[test]
 fn a_new_file_in_the_middle_ends_the_run() {
     in_a_window("a_new_file_ends_it");
 }

@@ -114,8 +114,24 @@ def sends_and_watches():
     assert len(ticks) > 20, ticks
     own_ms.sort()
     print(f"{len(own_ms)} ticks of the farm, the longest {own_ms[-1]:.1f} ms", flush=True)
+    yield from still_tells_when_timers_may_not_write(job)
     addon.unregister()
     addon.register()
+
+
+def still_tells_when_timers_may_not_write(job):
+    """The image stays as it is, and the rest goes on."""
+    image = area("IMAGE_EDITOR").spaces.active.image
+    shown = image.filepath
+    yield from stage.stick()
+    job.last = os.path.join(FOLDER, "turn_0001.png")
+    assert shown != job.last
+    at = len(own_ms)
+    yield wait_s(2 * live.showing.EVERY_S)
+    assert image.filepath == shown, "this Blender has no such race"
+    assert len(own_ms) > at + 2, "the farm is not looked at any more"
+    yield stage.pressed(lambda: bpy.ops.grange.job_picture(job=job.job))
+    assert image.filepath == job.last, "what a person asks for is shown"
 
 
 def wait_s(seconds):

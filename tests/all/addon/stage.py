@@ -3,7 +3,9 @@
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
+import threading
 import time
 import traceback
 
@@ -15,6 +17,8 @@ CLIENT = os.path.join(HERE, "../../../python/src")
 NAME = "grange_addon"
 PATIENCE_S = 180
 TICK_S = 0.02
+KEY = "F7"
+"""Blender does nothing with it."""
 
 WATCHED = {
     "scene": ("camera", "frame_current", "frame_subframe", "frame_start", "frame_end"),
@@ -99,9 +103,107 @@ def same(before, after):
     assert not changed, changed
 
 
+def key(name):
+    """Pressed over the main window, where Blender looks for the focus."""
+    subprocess.run(["xdotool", "mousemove", "300", "300", "key", name], check=True)
+
+
+class STAGE_OT_do(bpy.types.Operator):
+    """Does what a scenario wants to be done by a person"""
+
+    bl_idname = "stage.do"
+    bl_label = "Do"
+    work = None
+
+    def execute(self, _context):
+        work, type(self).work = type(self).work, None
+        work()
+        return {"FINISHED"}
+
+
+def pressed(work):
+    """Waits until an operator that a key starts has done it, as people do things. What a timer does
+    can be refused for good once something was rendered: see `stick`."""
+    outcome = []
+
+    def doing():
+        try:
+            work()
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    def is_done():
+        if outcome and outcome[0]:
+            raise outcome[0]
+        return bool(outcome)
+
+    STAGE_OT_do.work = doing
+    key(KEY)
+    return is_done
+
+
+class Slow(bpy.types.RenderEngine):
+    """Renders nothing, and is at it when what was being drawn is drawn."""
+
+    bl_idname = "STAGE_SLOW"
+    bl_label = "Slow"
+    drawing, rendering, drawn = threading.Event(), threading.Event(), threading.Event()
+
+    def render(self, _depsgraph):
+        self.rendering.set()
+        self.drawn.wait(PATIENCE_S)
+
+
+def stick():
+    """Brings Blender to where a timer may change nothing, for good, and neither may a console.
+
+    It notes whether Python may write when it calls a panel or an engine, and takes that up again
+    afterwards, in all threads together. An engine that begins while a panel is drawn, and ends
+    after it, brings back that nothing may be written. Seen in 3.4.1. Operators may all the same, as
+    long as something else than Python starts them.
+    """
+
+    def before(*_):
+        Slow.drawing.wait(PATIENCE_S)
+
+    def draw(_self, _context):
+        if not Slow.drawing.is_set():
+            Slow.drawing.set()
+            Slow.rendering.wait(PATIENCE_S)
+        else:
+            Slow.drawn.set()
+
+    bpy.utils.register_class(Slow)
+    bpy.app.handlers.render_pre.append(before)
+    bpy.context.scene.render.engine = Slow.bl_idname
+    bpy.ops.render.render("INVOKE_DEFAULT")
+    bpy.types.VIEW3D_HT_header.append(draw)
+    for area in bpy.context.window_manager.windows[0].screen.areas:
+        area.tag_redraw()
+    yield lambda: Slow.drawn.is_set() and not bpy.app.is_job_running("RENDER")
+    bpy.types.VIEW3D_HT_header.remove(draw)
+    bpy.app.handlers.render_pre.remove(before)
+    assert is_stuck(), "this Blender has no such race"
+
+
+def is_stuck():
+    """Whether a timer may change nothing."""
+    scene = bpy.context.scene
+    try:
+        scene.frame_step = scene.frame_step
+    except AttributeError:
+        return True
+    return False
+
+
 def play(scenario, ticks):
     """Goes through a scenario while the window is alive: a generator that yields what it waits for.
     `ticks` gets the times at which a timer of Blender's was called."""
+    bpy.utils.register_class(STAGE_OT_do)
+    keymaps = bpy.context.window_manager.keyconfigs.addon.keymaps
+    keymaps.new(name="Window").keymap_items.new(STAGE_OT_do.bl_idname, KEY, "PRESS")
     waits, since = None, time.monotonic()
     begins = since + 2
 
