@@ -123,7 +123,7 @@ impl NotFetched {
     fn may_pass(&self) -> bool {
         match self {
             Self::Stream(error) => !matches!(error, StreamError::Refused(_)),
-            Self::Store(error) => matches!(error, ReceiveError::Length { .. } | ReceiveError::Hash),
+            Self::Store(error) => !matches!(error, ReceiveError::Io(_)),
             Self::DiskFull | Self::Stopping | Self::Panic(_) => false,
         }
     }

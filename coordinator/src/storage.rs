@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grange_protocol::{Refusal, RefusalCode};
+use grange_store::ReceiveError;
 use tokio::sync::watch;
 
 /// Free space that files leave to the journal. Bytes.
@@ -111,4 +112,13 @@ impl Storage {
             "the farm's storage is full: make room at {dir} on {host}, and it goes on by itself"
         )
     }
+}
+
+/// What whoever sent a file is told when the store does not have it afterwards.
+pub(crate) fn not_stored(error: &ReceiveError) -> Refusal {
+    let code = match error {
+        ReceiveError::Length { .. } | ReceiveError::Hash => RefusalCode::Invalid,
+        ReceiveError::Before | ReceiveError::DiskFull | ReceiveError::Io(_) => RefusalCode::NotNow,
+    };
+    Refusal::new(code, format!("the coordinator could not store the file: {error}"))
 }

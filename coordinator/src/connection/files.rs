@@ -17,6 +17,7 @@ use grange_transport::{Receiver, RecvStream, SendStream, Sender, StreamError, ex
 
 use super::members::Bounds;
 use super::{Shared, reply, stopping};
+use crate::storage;
 
 pub(super) async fn put_blob(
     shared: &Arc<Shared>,
@@ -156,13 +157,7 @@ async fn receive(
         Ok(()) => Ok(Received::Stored { send, sent: true }),
         Err(error) => {
             let _ = stream.stop(grange_transport::close_code::PROTOCOL);
-            let code = match error {
-                ReceiveError::DiskFull | ReceiveError::Io(_) => RefusalCode::NotNow,
-                ReceiveError::Length { .. } | ReceiveError::Hash => RefusalCode::Invalid,
-            };
-            let refusal =
-                Refusal::new(code, format!("the coordinator could not store the file: {error}"));
-            Ok(Received::Failed(send, refusal))
+            Ok(Received::Failed(send, storage::not_stored(&error)))
         }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use grange_protocol::client::{Request, Response as Answer};
 use grange_protocol::file::Blob;
 use grange_protocol::limits::BLOB_MAX;
-use grange_protocol::{BlobHash, Manifest, Refusal, RefusalCode, codec};
+use grange_protocol::{BlobHash, Manifest, codec};
 use grange_store::{ReceiveError, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{SemaphorePermit, mpsc};
@@ -24,6 +24,7 @@ use super::extract::{At, Told};
 use super::gate::{Caller, announced};
 use super::openapi::Problems;
 use super::{Api, Problem};
+use crate::storage;
 
 /// A file of which nothing arrives for so long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -258,9 +259,5 @@ async fn next(body: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, Pr
 }
 
 fn not_stored(error: ReceiveError) -> Problem {
-    let code = match error {
-        ReceiveError::DiskFull | ReceiveError::Io(_) => RefusalCode::NotNow,
-        ReceiveError::Length { .. } | ReceiveError::Hash => RefusalCode::Invalid,
-    };
-    Refusal::new(code, format!("the coordinator could not store the file: {error}")).into()
+    storage::not_stored(&error).into()
 }

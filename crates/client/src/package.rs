@@ -110,17 +110,24 @@ async fn send(
     path: PathBuf,
     blob: Blob,
 ) -> Result<(), PackageError> {
-    let opening = path.clone();
-    let source = spawn_blocking(move || File::open(opening)).await.map_err(io::Error::other);
-    let source = source
-        .and_then(|source| source)
-        .map_err(|error| PackageError::File(path.clone(), error))?;
-    match exchange::put_blob(connection, blob, source).await.map_err(ClientError::from) {
-        Ok(()) => Ok(()),
-        Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::Invalid => {
-            Err(PackageError::Changed(path))
+    let mut again = true;
+    loop {
+        let opening = path.clone();
+        let source = spawn_blocking(move || File::open(opening)).await.map_err(io::Error::other);
+        let source = source
+            .and_then(|source| source)
+            .map_err(|error| PackageError::File(path.clone(), error))?;
+        match exchange::put_blob(connection, blob, source).await.map_err(ClientError::from) {
+            Ok(()) => return Ok(()),
+            Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::Invalid => {
+                return Err(PackageError::Changed(path));
+            }
+            // The farm may have gone on with what somebody else had sent under this hash.
+            Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::NotNow && again => {
+                again = false;
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
     }
 }
 

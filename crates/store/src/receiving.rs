@@ -24,6 +24,8 @@ pub struct Receiving {
     file: File,
     hasher: blake3::Hasher,
     written: u64,
+    /// Some of it was there before, which others may have sent.
+    went_on: bool,
     /// Whose file it is that somebody may go on with.
     resumable: Option<BlobHash>,
 }
@@ -32,6 +34,9 @@ impl Receiving {
     /// Goes on with what has come of a file. What somebody else is still bringing, or was until
     /// their connection broke, which nobody knows yet, is left to them, and a copy gone on with.
     pub(crate) fn begin(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
+        if store.doubts(blob.hash) {
+            return Self::begin_anew(store, blob);
+        }
         let resumable = store.resumable(blob.hash);
         let alone = store.claim(&resumable);
         let path = if alone { resumable.clone() } else { store.claim_scratch() };
@@ -62,7 +67,8 @@ impl Receiving {
     ) -> Result<Self, ReceiveError> {
         match opened {
             Ok((file, hasher, written)) => {
-                Ok(Self { store, hash, len, path, file, hasher, written, resumable })
+                let went_on = written > 0;
+                Ok(Self { store, hash, len, path, file, hasher, written, went_on, resumable })
             }
             Err(error) => {
                 store.unclaim(&path);
@@ -102,7 +108,8 @@ impl Receiving {
     }
 
     /// Verifies length and hash, makes the file durable and gives it its name. Bytes that are not
-    /// the announced ones are thrown away.
+    /// the announced ones are thrown away; if some of them were there before, nobody goes on with what
+    /// others send of this file until it is whole.
     pub fn finish(mut self) -> Result<(), ReceiveError> {
         if self.written < self.len {
             return Err(ReceiveError::Length { expected: self.len, got: self.written });
@@ -111,7 +118,11 @@ impl Receiving {
         match self.hash {
             Some(expected) if expected != hash => {
                 self.resumable = None;
-                return Err(ReceiveError::Hash);
+                if !self.went_on {
+                    return Err(ReceiveError::Hash);
+                }
+                self.store.doubt(expected);
+                return Err(ReceiveError::Before);
             }
             None if self.store.claim_len(hash) == Some(self.len) => return Ok(()),
             _ => {}
@@ -130,6 +141,7 @@ impl Receiving {
         fs::rename(&self.path, &target)?;
         point("store.dirsync")?;
         self.store.dirsync.sync(&shard)?;
+        self.store.doubt_no_more(hash);
         point("store.named")
     }
 }
@@ -138,8 +150,10 @@ impl Drop for Receiving {
     fn drop(&mut self) {
         self.store.unclaim(&self.path);
         match self.resumable {
-            // Others have brought all of it meanwhile, so nobody will go on with this.
-            Some(hash) if self.store.contains(hash) => drop(fs::remove_file(&self.path)),
+            // Nobody will go on with this: others have brought all of it meanwhile, or it is doubted.
+            Some(hash) if self.store.contains(hash) || self.store.doubts(hash) => {
+                drop(fs::remove_file(&self.path));
+            }
             Some(hash) if self.path == self.store.resumable(hash) => {}
             Some(hash) => self.store.leave(&self.path, hash),
             // Renamed away after success; after a failure nobody can go on with it.
@@ -188,6 +202,8 @@ pub enum ReceiveError {
     Length { expected: u64, got: u64 },
     #[error("the bytes that came are not the announced ones: their hash differs")]
     Hash,
+    #[error("what had come of it before was not of this file and is thrown away: send it again")]
+    Before,
     #[error("the disk is full")]
     DiskFull,
     #[error("the store cannot be written: {0}")]

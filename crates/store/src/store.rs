@@ -18,6 +18,9 @@ const ARRIVING: &str = "arriving";
 /// Files lie in a directory for each beginning of their names: enough of them that none gets huge,
 /// and few enough that a group of new files shares them when they are synced.
 const SHARD_DIGITS: usize = 1;
+/// Files that are doubted at a time. When there are more, all are trusted again: whoever sends one of
+/// them sends it twice.
+const DOUBTED_MAX: usize = 10_000;
 /// Bytes that are copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -45,6 +48,8 @@ struct State {
     arriving: BTreeSet<PathBuf>,
     pins: BTreeMap<BlobHash, usize>,
     scratch_names: u64,
+    /// Files of which somebody has sent bytes that were not theirs.
+    doubted: BTreeSet<BlobHash>,
 }
 
 /// Keeps a file from being collected for as long as it lives.
@@ -314,6 +319,23 @@ impl Store {
 
     pub(crate) fn unclaim(&self, path: &Path) {
         self.lock().arriving.remove(path);
+    }
+
+    /// From now on nobody goes on with what others have sent of a file.
+    pub(crate) fn doubt(&self, hash: BlobHash) {
+        let doubted = &mut self.lock().doubted;
+        if doubted.len() == DOUBTED_MAX {
+            doubted.clear();
+        }
+        doubted.insert(hash);
+    }
+
+    pub(crate) fn doubts(&self, hash: BlobHash) -> bool {
+        self.lock().doubted.contains(&hash)
+    }
+
+    pub(crate) fn doubt_no_more(&self, hash: BlobHash) {
+        self.lock().doubted.remove(&hash);
     }
 
     /// What broke off at a path of its own goes to where others go on with it, if it is more than

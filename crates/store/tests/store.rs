@@ -118,6 +118,50 @@ fn the_next_one_goes_on_with_the_more_of_what_two_senders_have_brought() {
     assert_eq!(arriving(&dir), 1);
 }
 
+/// Somebody announces a file that they do not have, and keeps their connection.
+#[test]
+fn whoever_sends_false_bytes_keeps_others_from_a_file_once() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut false_one = store.receive(wanted).unwrap();
+    false_one.write(b"ab").unwrap();
+    let mut first = store.receive(wanted).unwrap();
+    assert_eq!(first.offset(), 2);
+    first.write(b"23456789").unwrap();
+    assert!(matches!(first.finish(), Err(ReceiveError::Before)));
+    false_one.write(b"c").unwrap();
+    let mut second = store.receive(wanted).unwrap();
+    assert_eq!(second.offset(), 0, "it would go on with false bytes");
+    drop(false_one);
+    second.write(b"0123").unwrap();
+    let mut third = store.receive(wanted).unwrap();
+    assert_eq!(third.offset(), 0);
+    third.write(b"0123456789").unwrap();
+    third.finish().unwrap();
+    drop(second);
+    assert_eq!(store.read_small(wanted.hash, 10).unwrap(), b"0123456789");
+    assert_eq!(arriving(&dir), 0);
+    // And it is trusted again, should it go.
+    fs::remove_file(store.path(wanted.hash)).unwrap();
+    store.receive(wanted).unwrap().write(b"0123").unwrap();
+    assert_eq!(store.receive(wanted).unwrap().offset(), 4);
+}
+
+/// What is there has been changed by something else than a store.
+#[test]
+fn what_was_left_and_is_not_of_the_file_is_thrown_away() {
+    let (store, dir) = store();
+    let wanted = blob(b"0123456789");
+    let mut left = store.receive(wanted).unwrap();
+    left.write(b"ab").unwrap();
+    drop(left);
+    let reopened = Arc::new(Store::open(dir.path()).unwrap());
+    let mut receiving = reopened.receive(wanted).unwrap();
+    receiving.write(b"23456789").unwrap();
+    assert!(matches!(receiving.finish(), Err(ReceiveError::Before)));
+    assert_eq!(arriving(&dir), 0);
+}
+
 #[test]
 fn many_threads_commit_at_once() {
     let (store, dir) = store();

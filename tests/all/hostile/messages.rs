@@ -1,5 +1,6 @@
 //! Members who speak, and make no sense, or say half of it.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use grange_protocol::limits::{ENROL_FRAME_MAX, FRAME_MAX};
 use grange_protocol::stream::Open;
 use grange_tests::puppet::Puppet;
 use grange_transport::{Connection, Endpoint, Identity, Receiver, RecvStream, close_code, enrol};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::renders_on;
 use crate::support::farm::{FakeJob, Farm};
-use crate::support::memory_mib;
+use crate::support::promise::files_of_store;
+use crate::support::scenes::scenes;
 use crate::support::strangers::{Caller, Stranger, source};
+use crate::support::{eventually, memory_mib};
 
 /// How long a peer is waited for that should have given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -190,4 +194,37 @@ fn transfers_that_begin_and_stand_still_leave_others_room() {
     let job = farm.submit_fake(&FakeJob::new("frame_ms = 5", 10));
     renders_on(&farm, job, 10);
     drop((slow, held));
+}
+
+#[test]
+fn false_bytes_under_a_files_hash_keep_nobody_from_sending_it() {
+    let farm = super::farm();
+    let folder = TempDir::new().unwrap();
+    let scene = folder.path().join("large.blend");
+    // Blender reads no further than a file's end block.
+    let mut bytes = fs::read(scenes().join("turn.blend")).unwrap();
+    bytes.resize(bytes.len() + (8 << 20), 1);
+    fs::write(&scene, &bytes).unwrap();
+    let blob = Blob { hash: BlobHash::of(&bytes), len: bytes.len() as u64 };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let held = runtime.block_on(async {
+        let rogue = as_admin(&farm).await;
+        let (mut send, recv) = rogue.open_bi().await.unwrap();
+        send.write_all(&encoded(&Open::PutBlob(PutBlob { blob, eager: false }))).await.unwrap();
+        let mut recv = Receiver::<PutReply>::new(recv, FRAME_MAX);
+        assert_eq!(recv.expect().await.unwrap(), PutReply::SendFrom(0));
+        send.write_all(&[7; 1 << 20]).await.unwrap();
+        (rogue, send, recv)
+    });
+    let store = farm.home().join("coordinator/store");
+    let arriving = store.join("arriving").join(blob.hash.to_hex());
+    eventually("they have come", || (fs::metadata(&arriving).ok()?.len() > 0).then_some(()));
+    let submit = ["submit", scene.to_str().unwrap(), "--queue-anyway", "--no-preview"];
+    let told = farm.grange(&submit).well();
+    assert!(told.contains("job 1: large.blend"), "{told}");
+    let stored = files_of_store(&store.join("blobs"));
+    let (_, kept) = stored.iter().find(|(name, _)| *name == blob.hash.to_hex()).unwrap();
+    assert!(fs::read(kept).unwrap() == bytes, "something else was stored");
+    drop(held);
+    eventually("nothing of it is left", || (!arriving.exists()).then_some(()));
 }
