@@ -67,7 +67,7 @@ impl Server {
         let lock = lock(state_dir)?;
         // First of all: a state that this program cannot read is not touched.
         let place = Place::new(state_dir, config.journal.as_deref())?;
-        place.refuse_to_forget(state_dir).await?;
+        place.refuse_to_forget(state_dir, Authority::is_in(state_dir)).await?;
         let (mut journal, state) = place.open().await?;
         let authority = Authority::open(state_dir, &config.farm)?;
         let store =

@@ -72,8 +72,8 @@ fn a_farm_moves_to_postgres_and_back() {
 
     // Who only adds the line would miss all jobs, and is told.
     farm.turn_to_postgres();
-    let mut start = farm.coordinator_command();
-    Told::by(start.args(["--listen", "127.0.0.1:0"])).fails(1, "is empty and");
+    let listen = ["--listen", "127.0.0.1:0"];
+    Told::by(farm.coordinator_command().args(listen)).fails(1, "is empty and");
     fs::remove_dir_all(&state).unwrap();
     farm.errand("restore", &backup).well();
     farm.start_coordinator();
@@ -88,7 +88,11 @@ fn a_farm_moves_to_postgres_and_back() {
 
     farm.errand("backup", &back).well();
     farm.stop_coordinator();
+    // Neither may anybody forget the line, or name another database.
+    farm.turn_to_postgres();
+    Told::by(farm.coordinator_command().args(listen)).fails(1, "names the farm's database");
     farm.turn_to_a_file();
+    Told::by(farm.coordinator_command().args(listen)).fails(1, "put the setting `journal` back");
     fs::remove_dir_all(&state).unwrap();
     errand(&state, "restore", &back).well();
     farm.start_coordinator();

@@ -146,20 +146,27 @@ impl Place {
         if is_empty { Ok(()) } else { Err(JournalError::NotEmpty) }
     }
 
-    /// Refuses a database that is empty while the state directory has a journal: whoever has just
-    /// turned to PostgreSQL would miss all jobs.
-    pub(crate) async fn refuse_to_forget(&self, state_dir: &Path) -> Result<(), JournalError> {
+    /// Refuses to begin a journal where a farm has one elsewhere: whoever has just turned to PostgreSQL,
+    /// or from it, would miss all jobs.
+    pub(crate) async fn refuse_to_forget(
+        &self,
+        state_dir: &Path,
+        is_a_farm: bool,
+    ) -> Result<(), JournalError> {
         let file = state_dir.join(SQLITE_FILE);
-        if let Self::Postgres(options) = self
-            && file.is_file()
-        {
-            let (connection, versions) = Postgres::look_at((**options).clone()).await?;
-            connection.close().await?;
-            if versions.is_nothing_yet() {
-                return Err(JournalError::LeftBehind(file));
+        match self {
+            Self::Sqlite(_) if file.exists() || !is_a_farm => Ok(()),
+            Self::Sqlite(_) => Err(JournalError::Elsewhere(file)),
+            Self::Postgres(options) => {
+                let (connection, versions) = Postgres::look_at((**options).clone()).await?;
+                connection.close().await?;
+                match versions.is_nothing_yet() {
+                    true if file.is_file() => Err(JournalError::LeftBehind(file)),
+                    true if is_a_farm => Err(JournalError::OtherDatabase(state_dir.into())),
+                    _ => Ok(()),
+                }
             }
         }
-        Ok(())
     }
 
     /// All files that jobs have committed, each once.
@@ -262,6 +269,19 @@ pub(crate) enum JournalError {
          with `backup` without the setting `journal` and `restore` with it"
     )]
     LeftBehind(PathBuf),
+    #[error(
+        "{} is not there, and the rest of a farm is: if its journal is in PostgreSQL, put the setting \
+         `journal` back, or move it with `backup` with the setting and `restore` without it; a new \
+         farm begins in an empty directory",
+        .0.display()
+    )]
+    Elsewhere(PathBuf),
+    #[error(
+        "the database is empty and {} is a farm's: see that the setting `journal` names the farm's \
+         database, or `restore` a backup; a new farm begins in an empty directory",
+        .0.display()
+    )]
+    OtherDatabase(PathBuf),
     #[error(
         "PostgreSQL on {host} does not let the coordinator in ({error}): is it running, and is the \
          setting `journal` right?"

@@ -36,6 +36,11 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Whether one is kept in `dir`.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(CA_FILE).exists()
+    }
+
     /// The authority that is kept in `dir`, made there on the first call.
     pub fn open(dir: &Path, farm: &Label) -> Result<Self, IdentityError> {
         let (ca_path, key_path) = (dir.join(CA_FILE), dir.join(KEY_FILE));
