@@ -1,16 +1,18 @@
 //! What people see of the farm, made from the core and from what agents say.
 
+use std::collections::BTreeSet;
+
 use grange_protocol::agent::HostLoad;
 use grange_protocol::client::{ApiTokenView, Role};
 use grange_protocol::footprint::Decision;
 use grange_protocol::shot::Label;
 use grange_protocol::view::{
-    AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobDetail,
+    AgentState, AgentView, DecisionView, FailureView, FarmView, FootprintView, JobCost, JobDetail,
     JobProgress, JobState, JobView, StepView, TaskCounts, TaskProgressView, TaskView,
 };
 use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::{
-    Connection, Duty, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
+    Connection, Cost, Duty, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
 };
 
 use crate::farm::{AgentLink, Farm};
@@ -61,22 +63,47 @@ impl Farm {
                 })
             })
             .collect();
-        Some(JobDetail { job: self.job_view(id)?, steps, tasks: self.notable_tasks(id, job) })
+        Some(JobDetail {
+            job: self.job_view(id)?,
+            steps,
+            tasks: self.notable_tasks(id, job),
+            cost: self.job_cost(job),
+        })
     }
 
-    /// Tasks that run, or have failed attempts.
+    /// Tasks that run, or have failed attempts, in their order. Where there are too many, those that
+    /// run go first.
     fn notable_tasks(&self, id: JobId, job: &Job) -> Vec<TaskView> {
         let running = self.core.leases().of_job(id).map(|(_, task)| (task.step, task.task.0));
-        let mut tasks: Vec<(StepIndex, u32)> = running.chain(job.tasks_with_failures()).collect();
-        tasks.sort_unstable();
-        tasks.dedup();
+        let mut tasks: BTreeSet<(StepIndex, u32)> = running.take(TASKS_LISTED_MAX).collect();
+        for task in job.tasks_with_failures() {
+            if tasks.len() == TASKS_LISTED_MAX {
+                break;
+            }
+            tasks.insert(task);
+        }
         tasks
             .into_iter()
-            .take(TASKS_LISTED_MAX)
             .filter_map(|(step, task)| {
                 self.task_view(TaskRef { job: id, step, task: TaskIndex(task) })
             })
             .collect()
+    }
+
+    fn job_cost(&self, job: &Job) -> JobCost {
+        let Cost { total_ms, render_ms, load_ms } = job.cost;
+        let completed: u32 = job.steps.iter().map(|step| step.tasks.completed()).sum();
+        let cold = u64::from(completed) * self.measured_load_ms(job);
+        JobCost { total_ms, render_ms, load_ms, saved_ms: cold.saturating_sub(load_ms) }
+    }
+
+    /// What one start took, by the footprints of the job's scene; 0 if nobody measured it.
+    fn measured_load_ms(&self, job: &Job) -> u64 {
+        let blends = job.spec.steps.iter().filter_map(|step| Some(&step.work.render()?.blend));
+        let blends: BTreeSet<_> = blends.collect();
+        let of_job = self.core.state().footprints.iter();
+        let of_job = of_job.filter(|(likeness, _)| blends.contains(&likeness.blend));
+        of_job.filter_map(|(_, footprint)| footprint.load_ms).min().map_or(0, u64::from)
     }
 
     /// So many tasks of a job from a place on, in their order; `None` for a job that is not there.

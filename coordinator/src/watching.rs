@@ -1,5 +1,6 @@
 //! Watchers: the present state, then what changes. A slow one never slows the farm: it misses
-//! events in between and is told the present state again. A job's outputs it never misses.
+//! events in between and is told the present state again, of the whole farm from nothing. A job's
+//! outputs it never misses.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -129,7 +130,11 @@ impl Watch {
 
     fn go_live(&mut self, subscription: Subscription, mut present: Vec<WatchEvent>) {
         self.stage = Stage::Live(subscription);
-        if !self.caught_up {
+        let of_the_farm = one_job(self.request).is_none();
+        if self.caught_up && of_the_farm {
+            present.insert(0, WatchEvent::Anew);
+        }
+        if !self.caught_up || of_the_farm {
             self.caught_up = true;
             present.push(WatchEvent::CaughtUp);
         }
@@ -272,7 +277,7 @@ mod tests {
         flood.await.unwrap();
         // Of ten thousand changes it hears nothing but how things are now.
         let again = watch.next().await.unwrap().unwrap();
-        assert_eq!(again.events(), std::slice::from_ref(present));
+        assert_eq!(again.events(), [WatchEvent::Anew, present.clone(), WatchEvent::CaughtUp]);
         assert!(watch.next_now().is_none());
         farm.stop().await;
         assert!(watch.next().await.unwrap().is_none());

@@ -108,8 +108,24 @@ pub struct TaskCounts {
 pub struct JobDetail {
     pub job: JobView,
     pub steps: Vec<StepView>,
-    /// Tasks that run or have failed; completed and ready ones are only counted.
+    /// Tasks that run, or have failed, at most 1,000, running ones before others; completed and ready
+    /// ones are only counted.
     pub tasks: Vec<TaskView>,
+    pub cost: JobCost,
+}
+
+/// What completed attempts took on their devices. Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct JobCost {
+    /// From the first use of an instance to the last output.
+    pub total_ms: u64,
+    pub render_ms: u64,
+    /// Starts of instances and opening of scenes.
+    pub load_ms: u64,
+    /// What starting Blender and opening the scene for every task would have taken besides, as far as
+    /// that was measured.
+    pub saved_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -291,6 +307,9 @@ pub enum WatchEvent {
     },
     /// One more line of the history, from now on. A watcher of a job is told that job's.
     Happened(HistoryView),
+    /// What a watcher of the farm knows of its jobs and agents may be wrong, as it was too slow: the
+    /// present state follows, then [`WatchEvent::CaughtUp`]. What is not told again is gone.
+    Anew,
 }
 
 impl TaskState {

@@ -535,7 +535,12 @@ fn what_clients_are_told() {
     };
     let token =
         JoinToken { join: "grange://…".into(), role: Role::Admin, expires_at: Millis(1000) };
-    let detail = JobDetail { job: job.clone(), steps: vec![step], tasks: vec![task.clone()] };
+    let detail = JobDetail {
+        job: job.clone(),
+        steps: vec![step],
+        tasks: vec![task.clone()],
+        cost: JobCost { total_ms: 4_000, render_ms: 3_000, load_ms: 500, saved_ms: 1_500 },
+    };
     golden.pin("missing blobs", Response::MissingBlobs(vec![hash()]));
     golden.pin("submitted", Response::Submitted(JobId(7)));
     golden.pin("jobs", Response::Jobs(vec![job.clone()]));
@@ -596,6 +601,7 @@ fn what_clients_are_told() {
     let states = WatchEvent::States { job: JobId(7), step, first, states };
     golden.pin("watch: states", Ok::<_, Refusal>(states));
     golden.pin("watch: happened", Ok::<_, Refusal>(WatchEvent::Happened(happened)));
+    golden.pin("watch: anew", Ok::<_, Refusal>(WatchEvent::Anew));
     golden.pin("watch: refused", Err::<WatchEvent, _>(refusal()));
     insta::assert_snapshot!(golden.0);
 }

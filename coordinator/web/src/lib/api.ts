@@ -83,10 +83,19 @@ export interface TaskView {
     failures: Failure[];
 }
 
+/** What completed attempts took on their devices. */
+export interface JobCost {
+    total_ms: number;
+    render_ms: number;
+    load_ms: number;
+    saved_ms: number;
+}
+
 export interface JobDetail {
     job: JobView;
     steps: StepView[];
     tasks: TaskView[];
+    cost: JobCost;
 }
 
 export interface OutputView {
@@ -118,7 +127,6 @@ export interface Frames {
 
 export interface Grid {
     steps: { states: string; frames: Frames[] | null }[];
-    cost: { total_ms: number; render_ms: number; load_ms: number; saved_ms: number };
 }
 
 export interface DeviceState {
@@ -254,7 +262,8 @@ export type WatchEvent =
     | { agentgone: string }
     | { states: { job: number; step: number; first: number; states: string } }
     | { happened: HistoryView }
-    | 'caughtup';
+    | 'caughtup'
+    | 'anew';
 
 /** What went wrong, in the coordinator's own sentence. */
 export class Problem extends Error {

@@ -61,7 +61,15 @@ class Farm {
                 this.#beginning = true;
             },
             events: (events) => {
-                for (const event of events) this.#pending.push(event);
+                for (const event of events) {
+                    if (event === 'anew') {
+                        // We were too slow, and something may have gone meanwhile.
+                        this.#pending = [];
+                        this.#beginning = true;
+                    } else {
+                        this.#pending.push(event);
+                    }
+                }
                 this.#apply.soon();
             },
             link: (link) => {
@@ -109,7 +117,7 @@ class Farm {
         const arrivals: Arrival[] = [];
         const happened: HistoryView[] = [];
         for (const event of events) {
-            if (event === 'caughtup') continue;
+            if (event === 'caughtup' || event === 'anew') continue;
             if ('job' in event) {
                 jobs ??= new Map(this.jobs);
                 jobs.set(event.job.id, event.job);

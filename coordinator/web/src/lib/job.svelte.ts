@@ -2,6 +2,7 @@
 import {
     get,
     type Grid,
+    type JobCost,
     type JobDetail,
     type JobView,
     type OutputView,
@@ -29,7 +30,7 @@ export class JobWatch {
     job = $state.raw<JobView | null>(null);
     steps = $state.raw<readonly StepView[]>([]);
     grids = $state.raw<readonly TaskGrid[]>([]);
-    cost = $state.raw<Grid['cost'] | null>(null);
+    cost = $state.raw<JobCost | null>(null);
     /** Running tasks and those with failed attempts, by step and number. */
     tasks = $state.raw<ReadonlyMap<string, TaskView>>(new Map());
     /** Finished frames, by step and frame; there may be very many. */
@@ -95,7 +96,7 @@ export class JobWatch {
             ]);
             this.job = detail.job;
             this.steps = detail.steps;
-            this.cost = grid.cost;
+            this.cost = detail.cost;
             if (this.grids.length === 0) {
                 this.grids = grid.steps.map(({ states, frames }) => {
                     const cells = new TaskGrid(states.length, frames);
@@ -113,11 +114,13 @@ export class JobWatch {
         }
     }
 
-    /** How far each step is, which no event tells. */
+    /** How far each step is and what it cost so far, which no event tells. */
     async #askSteps() {
         this.#detailAt = performance.now();
         try {
-            this.steps = (await get<JobDetail>(`/api/v1/jobs/${this.id}`)).steps;
+            const { steps, cost } = await get<JobDetail>(`/api/v1/jobs/${this.id}`);
+            this.steps = steps;
+            this.cost = cost;
         } catch {
             // The page says by itself that it is not live.
         }
@@ -136,7 +139,7 @@ export class JobWatch {
         let tasks: Map<string, TaskView> | undefined;
         const outputs: OutputView[] = [];
         for (const event of events) {
-            if (event === 'caughtup') continue;
+            if (event === 'caughtup' || event === 'anew') continue;
             if ('states' in event) {
                 const { step, first, states } = event.states;
                 this.grids[step]?.setRun(first, states);

@@ -10,7 +10,7 @@ use grange_protocol::Millis;
 use grange_protocol::agent::DeviceKind;
 use grange_protocol::history::HistoryView;
 use grange_protocol::view::{
-    AgentView, FailureView, FarmView, JobDetail, JobProgress, JobView, LogView, TaskView,
+    AgentView, FailureView, FarmView, JobCost, JobDetail, JobProgress, JobView, LogView, TaskView,
 };
 use indicatif::{DecimalBytes, FormattedDuration};
 use jiff::Timestamp;
@@ -94,7 +94,7 @@ pub(crate) fn jobs(jobs: &[JobView]) {
 
 /// The agents say what their devices are called.
 pub(crate) fn job(detail: &JobDetail, agents: &[AgentView]) {
-    let JobDetail { job, steps, tasks } = detail;
+    let JobDetail { job, steps, tasks, cost } = detail;
     let progress = &job.progress;
     line(&format!(
         "job {}: {} ({}, by {}, {})",
@@ -113,6 +113,9 @@ pub(crate) fn job(detail: &JobDetail, agents: &[AgentView]) {
     }
     line(&format!("progress: {}", summary(job)));
     line(&format!("outputs: {} ({})", progress.outputs, DecimalBytes(progress.output_bytes)));
+    if cost.total_ms > 0 {
+        line(&device_time(*cost));
+    }
     line("");
     let mut table_of_steps = table([
         "STEP",
@@ -296,6 +299,15 @@ fn hide(table: &mut Table, column: usize) {
 
 fn right(value: impl ToString) -> Cell {
     Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
+}
+
+fn device_time(cost: JobCost) -> String {
+    let time = |ms: u64| FormattedDuration(Duration::from_secs(ms / 1_000));
+    let mut text = format!("device time: {}", time(cost.total_ms));
+    if cost.saved_ms >= 1_000 {
+        text += &format!(", {} saved by warm instances", time(cost.saved_ms));
+    }
+    text
 }
 
 pub(crate) fn percent(fraction: f32) -> String {

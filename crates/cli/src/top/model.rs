@@ -155,7 +155,7 @@ impl Model {
 
     pub(crate) fn hear(&mut self, news: News) {
         match news {
-            News::Begins => self.beginning = Some(Known::default()),
+            News::Begins | News::Event(WatchEvent::Anew) => self.beginning = Some(Known::default()),
             News::Event(WatchEvent::CaughtUp) => {
                 if let Some(known) = self.beginning.take() {
                     self.known = known;

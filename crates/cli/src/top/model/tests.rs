@@ -168,6 +168,18 @@ fn presses_in_a_row_add_up_before_the_farm_has_answered() {
 }
 
 #[test]
+fn what_went_while_it_was_too_slow_to_hear_it_is_not_shown() {
+    let mut model = busy();
+    model.hear(News::Event(WatchEvent::Anew));
+    model.arrange();
+    assert_eq!(ids(&model).len(), 8, "what was is better than a part");
+    model.hear(News::Event(WatchEvent::Job(job(11, "new.blend", JobState::Queued, "50"))));
+    model.hear(News::Event(WatchEvent::CaughtUp));
+    model.arrange();
+    assert_eq!((model.link.clone(), ids(&model)), (Link::Live, vec![11]));
+}
+
+#[test]
 fn while_the_farm_is_away_what_was_stays_and_nothing_is_asked() {
     let mut model = busy();
     away(&mut model, 1_000, "the connection is lost");
