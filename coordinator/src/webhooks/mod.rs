@@ -206,7 +206,7 @@ impl Webhooks {
 
     async fn attempt(&self, at: usize, event: &Event, farm: &FarmHandle) {
         let webhook = self.book().receivers[at].webhook.clone();
-        let outcome = self.client.send(&webhook, event, self.now().0 / 1_000).await;
+        let outcome = self.client.send(&webhook, event).await;
         let given_up = self.book().receivers[at].take(event, outcome, self.now());
         self.changed.notify_one();
         if let Some(why) = given_up {
@@ -395,7 +395,7 @@ pub(crate) async fn try_out(
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
     for webhook in &webhooks {
         let name = &webhook.name;
-        match client.send(webhook, &event, now.0 / 1_000).await {
+        match client.send(webhook, &event).await {
             Outcome::Taken(status) => lines.push(format!("{name} took {} ({status})", event.kind)),
             Outcome::Gone => failed.push(format!("the webhook {name} answered 410 Gone")),
             Outcome::Failed(why, _) => failed.push(format!("the webhook {name} {why}")),
