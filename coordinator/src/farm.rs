@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::history::History;
 use crate::journal::{AttemptLog, Journal, JournalError, Remembered};
 use crate::news::Watchers;
-use crate::rate::Rate;
+use crate::rate::{Done, Rate};
 use crate::storage::Storage;
 use crate::telling::{Changed, StatesTold};
 use crate::webhooks::Webhooks;
@@ -105,6 +105,7 @@ pub(crate) struct Farm {
     pub(crate) links: BTreeMap<AgentId, AgentLink>,
     pub(crate) progress: HashMap<LeaseId, TaskProgress>,
     pub(crate) rates: BTreeMap<JobId, Rate>,
+    pub(crate) done: Done,
     pub(crate) watchers: Watchers,
     pub(crate) states_told: StatesTold,
     clock: Clock,
@@ -229,6 +230,7 @@ impl Farm {
             links: BTreeMap::new(),
             progress: HashMap::new(),
             rates: BTreeMap::new(),
+            done: Done::default(),
             watchers: Watchers::none(),
             states_told: StatesTold::default(),
             clock,
@@ -505,6 +507,8 @@ impl Farm {
                         task: task.task,
                         output: output.clone(),
                     };
+                    self.done.outputs += 1;
+                    self.done.output_bytes += output.output.blob.len;
                     outputs.push((task.job, output));
                 }
                 Fact::TaskCompleted { task, .. } => {
@@ -515,6 +519,7 @@ impl Farm {
                         .get(&task.job)
                         .and_then(|job| job.spec.step(task.step));
                     let frames = step.map_or(0, |step| u64::from(step.work.frames_of(task.task)));
+                    self.done.frames += frames;
                     if let Some(rate) = self.rates.get_mut(&task.job) {
                         rate.add(recorded.at, frames);
                     }

@@ -1,4 +1,4 @@
-//! How fast frames get done.
+//! How fast frames get done, and how many.
 
 use std::collections::VecDeque;
 
@@ -8,6 +8,14 @@ const BUCKET_MS: u64 = 5_000;
 const BUCKETS: usize = 60;
 /// Below so many frames in the window the whole run says more than the window does.
 const ENOUGH_FRAMES: u64 = 4;
+
+/// What the farm has done since the coordinator's start, whatever became of the jobs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) frames: u64,
+    pub(crate) outputs: u64,
+    pub(crate) output_bytes: u64,
+}
 
 /// Frames per minute over the last five minutes; of slow frames, since the beginning.
 #[derive(Clone, Debug)]

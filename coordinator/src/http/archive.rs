@@ -6,11 +6,9 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use grange_protocol::client::OutputsQuery;
 use grange_protocol::file::Output;
 use grange_protocol::{BlobHash, JobId};
@@ -21,6 +19,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::extract::At;
 use super::openapi::Problems;
+use super::outgoing::Pieces;
 use super::{Api, Problem};
 use crate::connection::no_job;
 
@@ -52,17 +51,15 @@ pub(super) async fn zip(State(api): State<Api>, At(id): At<u32>) -> Result<Respo
         return Err(Problem::busy("too many files are on their way: try again in a moment"));
     };
     let (names, listed) = mpsc::channel(NAMES);
-    let (pieces, sent) = mpsc::channel(PIECES);
+    let (pieces, body) = Pieces::new(PIECES);
     tokio::spawn(list(api.clone(), job, names));
     let store = api.shared.store.clone();
     spawn_blocking(move || {
         let _permit = permit;
-        let pieces = Pieces { buffer: Vec::with_capacity(PIECE_BYTES), pieces };
-        pack(listed, |hash| store.read(hash), pieces);
+        if let Err(error) = pack(listed, |hash| store.read(hash), pieces) {
+            tracing::debug!("the zip of job {job} is not whole: {error}");
+        }
     });
-    let body = Body::from_stream(stream::unfold(sent, |mut sent| async {
-        sent.recv().await.map(|piece: io::Result<Bytes>| (piece, sent))
-    }));
     let headers = [
         (header::CONTENT_TYPE, "application/zip".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"job-{job}.zip\"")),
@@ -92,38 +89,35 @@ async fn list(api: Api, job: JobId, names: mpsc::Sender<io::Result<Output>>) {
     }
 }
 
-/// Writes the zip. One that breaks off ends with an error and not with the body's end, so nobody takes
-/// it for a whole one.
+/// Writes the zip. One that breaks off does not end as a whole one does.
 fn pack(
     mut listed: mpsc::Receiver<io::Result<Output>>,
     read: impl Fn(BlobHash) -> io::Result<std::fs::File>,
     pieces: Pieces,
-) {
-    let told = pieces.pieces.clone();
-    let packing = || -> io::Result<()> {
-        let mut zip = ZipWriter::new_stream(pieces);
-        while let Some(output) = listed.blocking_recv() {
-            let output = output?;
-            let options = SimpleFileOptions::default()
-                .compression_method(CompressionMethod::Stored)
-                .large_file(output.blob.len >= LARGE);
-            zip.start_file(output.name.to_string(), options)?;
-            io::copy(&mut read(output.blob.hash)?, &mut zip)?;
-        }
-        zip.finish()?.into_inner().flush()
-    };
-    if let Err(error) = packing() {
-        let _ = told.blocking_send(Err(error));
+) -> io::Result<()> {
+    let buffer = Vec::with_capacity(PIECE_BYTES);
+    let mut zip = ZipWriter::new_stream(Buffered { buffer, pieces });
+    while let Some(output) = listed.blocking_recv() {
+        let output = output?;
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(output.blob.len >= LARGE);
+        zip.start_file(output.name.to_string(), options)?;
+        io::copy(&mut read(output.blob.hash)?, &mut zip)?;
     }
+    let mut written = zip.finish()?.into_inner();
+    written.flush()?;
+    written.pieces.end();
+    Ok(())
 }
 
 /// Bytes on their way to the network, a piece at a time.
-struct Pieces {
+struct Buffered {
     buffer: Vec<u8>,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+    pieces: Pieces,
 }
 
-impl Write for Pieces {
+impl Write for Buffered {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE_BYTES {
@@ -134,10 +128,6 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
-        if piece.is_empty() {
-            return Ok(());
-        }
-        let sent = self.pieces.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        if piece.is_empty() { Ok(()) } else { self.pieces.send(piece.into()) }
     }
 }

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
 use grange_protocol::BlobHash;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
+use super::outgoing::Pieces;
 use super::{Api, Problem};
 
 const PIECE_BYTES: usize = 256 << 10;
@@ -82,7 +82,7 @@ pub(super) async fn send(
         return Err(Problem::busy("the file cannot be read now: try again in a moment"));
     };
     api.shared.keeping.note_fetched(hash);
-    let mut response = (status, common, pieces(file, first, end, permit)).into_response();
+    let mut response = (status, common, bytes_of(file, first, end, permit)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CONTENT_LENGTH, (end - first).into());
@@ -142,27 +142,27 @@ pub(super) fn wanted(headers: &HeaderMap, etag: &str, len: u64) -> Wanted {
 }
 
 /// The file's bytes from one place to another. The thread that reads ends with the body.
-fn pieces(mut file: File, first: u64, end: u64, permit: OwnedSemaphorePermit) -> Body {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);
+fn bytes_of(mut file: File, first: u64, end: u64, permit: OwnedSemaphorePermit) -> Body {
+    let (pieces, body) = Pieces::new(PIECES);
     spawn_blocking(move || {
         let _permit = permit;
-        if let Err(error) = file.seek(SeekFrom::Start(first)) {
-            let _ = sender.blocking_send(Err(error));
-            return;
-        }
-        let mut left = end - first;
-        while left > 0 {
-            let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
-            let read = file.read_exact(&mut piece).map(|()| Bytes::from(piece));
-            left -= read.as_ref().map_or(left, |piece| piece.len() as u64);
-            if sender.blocking_send(read).is_err() {
-                return;
+        let mut sending = || -> io::Result<()> {
+            file.seek(SeekFrom::Start(first))?;
+            let mut left = end - first;
+            while left > 0 {
+                let len = PIECE_BYTES.min(usize::try_from(left).unwrap_or(PIECE_BYTES));
+                let mut piece = vec![0; len];
+                file.read_exact(&mut piece)?;
+                pieces.send(piece.into())?;
+                left -= len as u64;
             }
+            Ok(())
+        };
+        if sending().is_ok() {
+            pieces.end();
         }
     });
-    Body::from_stream(stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|piece| (piece, receiver))
-    }))
+    body
 }
 
 fn ascii(text: &str) -> HeaderValue {

@@ -40,8 +40,13 @@ pub(super) struct Caller {
 
 pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let is_page = is_of_page(request.uri().path());
-    let is_free = is_page || FREE_PATHS.contains(&request.uri().path());
-    let places = if is_free { &api.free_requests } else { &api.requests };
+    let places = if FREE_PATHS.contains(&request.uri().path()) {
+        &api.short_requests
+    } else if is_page {
+        &api.free_requests
+    } else {
+        &api.requests
+    };
     let Ok(_place) = places.try_acquire() else { return too_many().into_response() };
     let mut response = match admit(&api, &mut request, is_page).await {
         Ok(()) => next.run(request).await,

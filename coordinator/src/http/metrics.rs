@@ -1,8 +1,8 @@
 //! The farm in numbers, as Prometheus reads them.
 //!
-//! Made anew from what people see ([`crate::views`]) whenever somebody asks: nothing is counted
-//! here, so nothing can be counted wrongly. Names follow Prometheus' conventions: base units, the
-//! unit last, `_total` for what only rises while jobs are remembered.
+//! Made anew from what people see ([`crate::views`]) whenever somebody asks. Names follow Prometheus'
+//! conventions: base units, the unit last, `_total` for what only rises, from 0 at the coordinator's
+//! start.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, header};
 use grange_protocol::agent::DeviceInfo;
 use grange_protocol::footprint::DeviceState;
-use grange_protocol::view::{AgentView, FarmView, JobView, TaskCounts};
+use grange_protocol::view::{AgentState, AgentView, FarmView, JobState, JobView, TaskCounts};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,7 +23,8 @@ use super::{Api, Problem};
 use crate::farm::Farm;
 use crate::keeping::Kept;
 use crate::pictures::Pictures;
-use crate::sessions::SessionView;
+use crate::rate::Done;
+use crate::sessions::{SessionState, SessionView};
 use crate::webhooks::Figures;
 
 /// OpenMetrics, which Prometheus asks for first.
@@ -64,6 +65,7 @@ pub(super) async fn metrics(
 struct Seen {
     farm: FarmView,
     jobs: Vec<JobView>,
+    done: Done,
     agents: Vec<AgentView>,
     out_of_memory: u64,
 }
@@ -74,6 +76,7 @@ impl Seen {
         Self {
             farm: farm.farm_view(),
             jobs: farm.job_views(),
+            done: farm.done,
             agents: farm.agent_views(),
             out_of_memory: footprints.iter().map(|one| u64::from(one.out_of_memory)).sum(),
         }
@@ -83,10 +86,14 @@ impl Seen {
         let mut book = Book(Registry::with_prefix("grange"));
         book.of_farm(&self.farm);
         book.of_jobs(&self.jobs);
-        book.count("sessions", "Sessions", sessions.iter().map(|one| one.state.to_string()));
+        book.of_what_is_done(self.done);
+        let states = [SessionState::Waiting, SessionState::Ready, SessionState::Ended];
+        book.count("sessions", "Sessions", &states, sessions.iter().map(|one| one.state));
         let help = "Renders that ran out of memory";
         book.risen("out_of_memory", help, None, self.out_of_memory);
-        book.count("agents", "Agents", self.agents.iter().map(|one| one.state.to_string()));
+        let states =
+            [AgentState::Online, AgentState::Draining, AgentState::Asleep, AgentState::Offline];
+        book.count("agents", "Agents", &states, self.agents.iter().map(|one| one.state));
         book.of_hosts(&self.agents);
         book.of_devices(&self.agents);
         book.of_files(kept);
@@ -111,7 +118,7 @@ impl Book {
         self.family(name, help, None).get_or_create(&Labels::new()).set(value);
     }
 
-    /// What only rises, but for jobs that are forgotten.
+    /// What only rises.
     fn risen(&mut self, name: &str, help: &str, unit: Option<Unit>, value: u64) {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);
@@ -121,11 +128,21 @@ impl Book {
         }
     }
 
-    /// How many there are of each state.
-    fn count(&mut self, name: &str, help: &str, states: impl Iterator<Item = String>) {
+    /// How many there are of each state, also where there is none.
+    fn count<S: fmt::Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: &[S],
+        those: impl Iterator<Item = S>,
+    ) {
         let values = self.family(name, help, None);
-        for state in states {
-            values.get_or_create(&vec![("state", state)]).inc();
+        let of = |state: &S| vec![("state", state.to_string())];
+        for state in all {
+            values.get_or_create(&of(state)).set(0.0);
+        }
+        for state in those {
+            values.get_or_create(&of(&state)).inc();
         }
     }
 
@@ -196,7 +213,15 @@ impl Book {
     }
 
     fn of_jobs(&mut self, jobs: &[JobView]) {
-        self.count("jobs", "Jobs", jobs.iter().map(|job| job.state.to_string()));
+        let states = [
+            JobState::Queued,
+            JobState::Active,
+            JobState::Paused,
+            JobState::Completed,
+            JobState::Canceled,
+            JobState::Failed,
+        ];
+        self.count("jobs", "Jobs", &states, jobs.iter().map(|job| job.state));
         let tasks = self.family("tasks", "Tasks of all jobs that are remembered", None);
         for job in jobs {
             let TaskCounts { waiting, ready, running, completed, failed, canceled, total: _ } =
@@ -213,13 +238,13 @@ impl Book {
                 tasks.get_or_create(&vec![("state", state.into())]).inc_by(count as f64);
             }
         }
-        let sum = |figure: fn(&JobView) -> u64| jobs.iter().map(figure).sum::<u64>();
-        let frames = sum(|job| job.progress.frames_done);
-        self.risen("frames_completed", "Frames of jobs that are remembered", None, frames);
-        let outputs = sum(|job| job.progress.outputs);
-        self.risen("outputs", "Files that these jobs have committed", None, outputs);
-        let bytes = sum(|job| job.progress.output_bytes);
-        self.risen("outputs", "Of these files together", Some(Unit::Bytes), bytes);
+    }
+
+    fn of_what_is_done(&mut self, done: Done) {
+        self.risen("frames_completed", "Frames since the start", None, done.frames);
+        self.risen("outputs", "Files committed since the start", None, done.outputs);
+        let help = "Of these files together";
+        self.risen("outputs", help, Some(Unit::Bytes), done.output_bytes);
     }
 
     fn of_hosts(&mut self, agents: &[AgentView]) {

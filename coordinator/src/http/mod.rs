@@ -29,6 +29,7 @@ mod jobs;
 mod metrics;
 mod openapi;
 mod origin;
+mod outgoing;
 mod outputs;
 pub mod outside;
 mod page;
@@ -41,6 +42,7 @@ mod sign_in;
 mod storage;
 mod submit;
 mod tokens;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -63,8 +65,14 @@ pub(crate) use serve::{Serving, Web};
 
 /// Requests that are answered at once; more are told to come back.
 const REQUESTS: usize = 256;
-/// Requests at once that need no token: strangers must not be able to take all.
+/// Requests at once that need no token, for the page and signing in: strangers must not be able to
+/// take all.
 const FREE_REQUESTS: usize = 64;
+/// Those that need none and have no body, so that nobody holds one of them for long: whether there is
+/// anybody.
+const SHORT_REQUESTS: usize = 64;
+/// How long a request of the page may take to arrive and to be answered, in seconds.
+const SIGN_IN_PATIENCE_S: u64 = 10;
 /// Watchers at once; more are told to come back.
 const WATCHERS: usize = 512;
 /// Files on their way at once, up and down; more wait for a while.
@@ -80,6 +88,7 @@ struct Api {
     shared: Arc<Shared>,
     requests: Arc<Semaphore>,
     free_requests: Arc<Semaphore>,
+    short_requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     readings: Arc<Semaphore>,
@@ -99,6 +108,7 @@ impl Api {
             shared,
             requests: Arc::new(Semaphore::new(REQUESTS)),
             free_requests: Arc::new(Semaphore::new(FREE_REQUESTS)),
+            short_requests: Arc::new(Semaphore::new(SHORT_REQUESTS)),
             watchers: Arc::new(Semaphore::new(WATCHERS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             readings: Arc::new(Semaphore::new(scenes::READINGS)),
@@ -195,7 +205,7 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .route(gate::SESSION_PATH, post(sign_in::sign_in).delete(sign_in::sign_out))
         .layer(from_fn(gate::within::<{ SIGN_IN_MAX as u64 }>))
         .layer(DefaultBodyLimit::max(SIGN_IN_MAX))
-        .layer(from_fn(gate::in_time::<{ gate::PATIENCE_S }>));
+        .layer(from_fn(gate::in_time::<SIGN_IN_PATIENCE_S>));
     Router::new()
         .merge(page)
         .merge(quick)
@@ -205,5 +215,6 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn_with_state(api.clone(), gate::pass))
+        .layer(from_fn(unread::say))
         .with_state(api)
 }

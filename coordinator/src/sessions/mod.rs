@@ -27,7 +27,7 @@ use tokio::sync::{Notify, watch};
 use crate::farm::{Farm, FarmHandle};
 use papers::{Papers, Phase};
 
-pub(crate) use papers::{Line, SessionView};
+pub(crate) use papers::{Line, SessionState, SessionView};
 
 /// A client that nobody hears of for so long has lost its sessions.
 const LOST_AFTER: Duration = Duration::from_secs(30);
