@@ -115,8 +115,8 @@ def sends_and_watches():
     own_ms.sort()
     print(f"{len(own_ms)} ticks of the farm, the longest {own_ms[-1]:.1f} ms", flush=True)
     yield from still_tells_when_timers_may_not_write(job)
-    addon.unregister()
-    addon.register()
+    yield stage.pressed(addon.unregister)
+    yield stage.pressed(addon.register)
 
 
 def still_tells_when_timers_may_not_write(job):

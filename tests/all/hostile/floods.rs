@@ -1,8 +1,9 @@
 //! Crowds at the door: they take bounded memory, few lines of the log, and nobody's place.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use grange_protocol::client::Role;
@@ -181,6 +182,50 @@ fn thousands_who_say_nothing_or_half_a_sentence_to_the_http_api_hold_up_nobody()
         .collect();
     assert_eq!(files[0], files[1], "it takes as many files as it may have");
     drop(crowd);
+}
+
+/// Somebody who has begun to say who they are, and does not go on while the door is shut.
+struct HalfSaid(Arc<AtomicBool>);
+
+impl Read for HalfSaid {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        while !self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(0)
+    }
+}
+
+/// Lets them go on, also when a test fails.
+struct LetsGo(Arc<AtomicBool>);
+
+impl Drop for LetsGo {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn half_said_sign_ins_do_not_make_a_coordinator_look_dead() {
+    let farm = farm();
+    let http = Http::of(&farm, "viewer");
+    let nobody = http.with_token("");
+    let over = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _lets_go = LetsGo(over.clone());
+        for _ in 0..80 {
+            // Each on a connection of its own, as long as none of them is answered.
+            scope.spawn(|| nobody.send_from("POST", "/session", None, HalfSaid(over.clone())));
+        }
+        eventually("all places at the door are taken", || {
+            (nobody.get("/").status == 503).then_some(())
+        });
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(nobody.get(path).status, 200, "{path}");
+        }
+        assert_eq!(http.get("/api/v1/farm").status, 200, "those who have signed in");
+        eventually("they are sent away", || (nobody.get("/").status == 200).then_some(()));
+    });
 }
 
 /// A connection from an address of this host.

@@ -136,7 +136,11 @@ fn a_viewer_reads_and_changes_nothing() {
     }
     let grid = viewer.get(&format!("/api/v1/jobs/{job}/grid")).json(200);
     assert_eq!(grid["steps"][0]["states"], "aa");
-    viewer.ask("POST", "/api/v1/jobs", &noop("no", 1)).problem(403, "forbidden", "(viewer)");
+    let refused = viewer.ask("POST", "/api/v1/jobs", &noop("no", 1));
+    // What was sent with it was not read, so nothing else can come on that connection.
+    assert_eq!(refused.headers["connection"], "close");
+    refused.problem(403, "forbidden", "(viewer)");
+    assert!(admin.get("/api/v1/jobs").headers.get("connection").is_none());
     for (method, path) in [
         ("POST", format!("/api/v1/jobs/{job}/cancel")),
         ("POST", "/api/v1/blobs".into()),

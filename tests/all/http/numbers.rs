@@ -26,6 +26,7 @@ fn prometheus_reads_what_people_see() {
     assert_eq!(value("grange_jobs{state=\"completed\"}"), 1.0);
     assert_eq!(value("grange_tasks{state=\"completed\"}"), 3.0);
     assert_eq!(value("grange_agents{state=\"online\"}"), 1.0);
+    assert_eq!(value("grange_agents{state=\"offline\"}"), 0.0);
     assert_eq!(value("grange_frames_completed_total"), 3.0);
     assert_eq!(value("grange_outputs_total"), 3.0);
     assert!(value("grange_outputs_bytes_total") > 100.0);
@@ -43,6 +44,11 @@ fn prometheus_reads_what_people_see() {
     helps.sort_unstable();
     helps.dedup();
     assert_eq!(helps.len(), count, "{text}");
+    // What was rendered was, and a rate of it is no rate of deletions.
+    farm.grange(&["delete", &job.to_string()]).well();
+    let text = String::from_utf8(http.get("/metrics").body).unwrap();
+    assert!(text.contains("grange_jobs{state=\"completed\"} 0"), "{text}");
+    assert!(text.contains("\ngrange_frames_completed_total 3\n"), "{text}");
 }
 
 #[test]

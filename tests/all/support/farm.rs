@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use grange_client::ClientError;
@@ -599,10 +600,19 @@ impl Farm {
     }
 }
 
-/// Free on UDP for the farm, and on TCP for its HTTP API.
-fn free_port() -> u16 {
+/// Free on UDP for the farm, and on TCP for its HTTP API, and also for whoever is there after somebody
+/// was killed: none of those that the system gives to sockets that ask for any.
+pub(crate) fn free_port() -> u16 {
+    const FIRST: u32 = 16_384;
+    const COUNT: u32 = 16_384;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
     eventually("a free port", || {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        // Programs that run tests at the same time begin at different ones.
+        let begin = std::process::id().wrapping_mul(257);
+        let port = u16::try_from(FIRST + begin.wrapping_add(tried) % COUNT).unwrap();
+        let is_free = std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        is_free.then_some(port)
     })
 }

@@ -110,7 +110,8 @@ impl Http {
         let response = self.begin("GET", path, &headers, Vec::new()).expect("events");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { body: Box::new(response.into_body().into_reader()), text: String::new() }
+        let body = Box::new(response.into_body().into_reader());
+        Events { body, text: String::new(), broke: None }
     }
 
     /// Lines of JSON, as they come; empty ones are left out.
@@ -184,6 +185,8 @@ impl Answer {
 pub(crate) struct Events {
     body: Box<dyn Read>,
     text: String,
+    /// Why it ended, unless the farm ended it.
+    pub(crate) broke: Option<String>,
 }
 
 /// One of them: its id, if it has one, and what it says.
@@ -200,7 +203,14 @@ impl Iterator for Events {
         loop {
             let Some(end) = self.text.find("\n\n") else {
                 let mut piece = [0; 4096];
-                let got = self.body.read(&mut piece).ok().filter(|got| *got > 0)?;
+                let got = match self.body.read(&mut piece) {
+                    Ok(0) => return None,
+                    Ok(got) => got,
+                    Err(error) => {
+                        self.broke = Some(error.to_string());
+                        return None;
+                    }
+                };
                 self.text.push_str(std::str::from_utf8(&piece[..got]).expect("ASCII"));
                 continue;
             };
