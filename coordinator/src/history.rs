@@ -199,6 +199,12 @@ impl History {
                 let text = format!("was resumed{by_whom}");
                 (HistoryKind::AgentResumed, Subject::Agent(*agent), text)
             }
+            Fact::AgentRemoved(id) if !is_agent(core, *id) => {
+                let name = core.state().identities.get(id).map(|member| member.name.clone());
+                let text =
+                    format!("{} was removed from the farm{by_whom}", name.unwrap_or_default());
+                (HistoryKind::MemberRemoved, Subject::Farm, text)
+            }
             Fact::AgentRemoved(agent) => {
                 // That it is away now is no news.
                 self.leaving.remove(agent);
@@ -322,6 +328,10 @@ fn in_one_line(text: &str) -> String {
 fn has_begun(job: &Job) -> bool {
     let is_done = |counts: TaskCounts| counts.completed + counts.failed > 0;
     job.step_indices().any(|step| is_done(job.counts(step, 0)))
+}
+
+fn is_agent(core: &Core, id: AgentId) -> bool {
+    core.state().identities.get(&id).is_some_and(|member| member.role == Role::Agent)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use grange_protocol::agent::HostLoad;
-use grange_protocol::client::{ApiTokenView, Role};
+use grange_protocol::client::{ApiTokenView, MemberView, Role};
 use grange_protocol::footprint::Decision;
 use grange_protocol::shot::Label;
 use grange_protocol::view::{
@@ -12,7 +12,8 @@ use grange_protocol::view::{
 };
 use grange_protocol::{AgentId, JobId, Millis, StepIndex, TaskIndex, TaskRef};
 use grange_scheduler::{
-    Connection, Cost, Duty, Footprint, Job, Likeness, MARGIN_MEASURED, Peak, Phase, SizeClass,
+    Connection, Cost, Duty, Footprint, Identity, Job, Likeness, MARGIN_MEASURED, Peak, Phase,
+    SizeClass,
 };
 
 use crate::farm::{AgentLink, Farm};
@@ -270,6 +271,19 @@ impl Farm {
                 expires_at: token.expires_at,
             })
             .collect()
+    }
+
+    /// Whoever has been here for the longest time first.
+    pub(crate) fn member_views(&self) -> Vec<MemberView> {
+        let members = self.core.members().map(|(id, Identity { name, role, since })| MemberView {
+            id,
+            name: name.clone(),
+            role: *role,
+            joined_at: *since,
+        });
+        let mut members: Vec<MemberView> = members.collect();
+        members.sort_by_key(|member| member.joined_at);
+        members
     }
 
     pub(crate) fn agent_name(&self, id: AgentId) -> Label {

@@ -19,6 +19,7 @@ mod http;
 mod journal;
 mod keeping;
 mod kills;
+mod members;
 mod mistakes;
 mod multi_host;
 mod network;

@@ -76,6 +76,10 @@ pub(crate) async fn answer(
             shared.farm.ask_as(name, revoke).await.ok().map(done)
         }
         Request::ActOnAgent { agent, action } => act_on_agent(shared, name, agent, action).await,
+        Request::Members => {
+            shared.farm.look(|farm| Response::Members(farm.member_views())).await.ok()
+        }
+        Request::RemoveMember(member) => remove_member(shared, name, member).await,
         Request::PageLink => page_link(shared, role, name).await,
         Request::History(query) => Some(history(shared, query).await),
         Request::Farm => shared.farm.look(|farm| Response::Farm(farm.farm_view())).await.ok(),
@@ -93,6 +97,8 @@ fn may(role: Role, request: &Request) -> bool {
                 | Request::ApiTokens
                 | Request::RevokeApiToken(_)
                 | Request::ActOnAgent { .. }
+                | Request::Members
+                | Request::RemoveMember(_)
         ),
         Role::Viewer => matches!(
             request,
@@ -205,10 +211,23 @@ async fn act_on_agent(
     action: AgentAction,
 ) -> Option<Response> {
     let is_schedule = matches!(action, AgentAction::Schedule(_));
+    let is_removal = action == AgentAction::Remove;
     let acted = shared.farm.ask_as(by, move |request| Event::ActOnAgent { request, agent, action });
     let answer = acted.await.ok()?;
     if is_schedule {
         hours::look(&shared.farm).await.ok()?;
+    }
+    if is_removal && matches!(answer, Answer::Done) {
+        shared.members.dismiss(agent);
+    }
+    Some(done(answer))
+}
+
+async fn remove_member(shared: &Shared, by: &Label, member: AgentId) -> Option<Response> {
+    let remove = move |request| Event::RemoveMember { request, member };
+    let answer = shared.farm.ask_as(by, remove).await.ok()?;
+    if matches!(answer, Answer::Done) {
+        shared.members.dismiss(member);
     }
     Some(done(answer))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use grange_protocol::AgentId;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Connections of one identity. People run many programs as one, and an agent comes back before its
 /// old connection is seen to be dead.
@@ -40,6 +40,8 @@ pub(super) struct Bounds {
     pub(super) large: Semaphore,
     /// More wait.
     pub(super) pictures: Semaphore,
+    /// It is no member any more.
+    removed: watch::Sender<bool>,
 }
 
 /// A connection that counts.
@@ -59,6 +61,7 @@ impl Members {
                 transfers: Semaphore::new(TRANSFERS),
                 large: Semaphore::new(LARGE),
                 pictures: Semaphore::new(PICTURES),
+                removed: watch::Sender::new(false),
             }),
         });
         if known.connections >= CONNECTIONS {
@@ -70,6 +73,13 @@ impl Members {
         Some(Entered { members: self.clone(), id, bounds })
     }
 
+    /// Ends the connections of somebody who is no member any more.
+    pub(super) fn dismiss(&self, id: AgentId) {
+        if let Some(known) = self.lock().known.get(&id) {
+            known.bounds.removed.send_replace(true);
+        }
+    }
+
     /// Connections of all.
     pub(super) fn connections(&self) -> usize {
         self.lock().connections
@@ -77,6 +87,15 @@ impl Members {
 
     fn lock(&self) -> MutexGuard<'_, Here> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entered {
+    /// Waits until the member is removed.
+    pub(super) async fn removed(&self) {
+        let mut removed = self.bounds.removed.subscribe();
+        // The sender lives as long as this does.
+        let _ = removed.wait_for(|removed| *removed).await;
     }
 }
 

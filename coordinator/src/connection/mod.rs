@@ -109,7 +109,7 @@ async fn serve(shared: Arc<Shared>, knock: Knock, place: Place, sent_away: SentA
                 Ok(false) => {
                     let what = "it shows a certificate of somebody whom this farm does not know";
                     shared.refusals.note(what, &from, &peer.name);
-                    connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
+                    unknown(&connection);
                 }
                 // Nobody looks it up any more. An agent that is called a stranger ends for good.
                 Err(Stopped) => {
@@ -160,8 +160,13 @@ async fn refuse_next(
 async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection, entered: Entered) {
     let peer = Arc::new(peer);
     let entered = Arc::new(entered);
+    let mut removed = std::pin::pin!(entered.removed());
     loop {
-        match connection.accept_bi().await {
+        let stream = tokio::select! {
+            stream = connection.accept_bi() => stream,
+            () = &mut removed => return unknown(&connection),
+        };
+        match stream {
             Ok((send, recv)) => {
                 let (shared, peer, connection) = (shared.clone(), peer.clone(), connection.clone());
                 let entered = entered.clone();
@@ -178,6 +183,10 @@ async fn serve_member(shared: Arc<Shared>, peer: Peer, connection: Connection, e
             }
         }
     }
+}
+
+fn unknown(connection: &Connection) {
+    connection.close(close_code::UNKNOWN_IDENTITY, b"this farm does not know you");
 }
 
 fn stream_ended(shared: &Shared, peer: &Peer, error: &StreamError) {

@@ -26,6 +26,7 @@ mod grid;
 mod health;
 mod history;
 mod jobs;
+mod members;
 mod metrics;
 mod openapi;
 mod origin;
@@ -166,6 +167,8 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
         .routes(routes!(tokens::join))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(members::list))
+        .routes(routes!(members::remove))
         .routes(routes!(sessions::list, sessions::create))
         .routes(routes!(sessions::detail, sessions::end))
         .routes(routes!(sessions::alive))

@@ -31,6 +31,7 @@ const BEARER: &str = "token";
         (name = "outputs", description = "What jobs have rendered"),
         (name = "files", description = "Files by their BLAKE3 hash"),
         (name = "events", description = "What happens, as it happens"),
+        (name = "members", description = "Who has joined; for admins"),
         (name = "tokens", description = "Who may use this API; for admins"),
     ),
 )]

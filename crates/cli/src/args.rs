@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Let hosts, people and programs into the farm
     #[command(subcommand)]
     Token(Token),
+    /// Who has joined the farm, and who is no member any more
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Join a farm with a join string
     Join(Join),
     /// Make a link to the farm's dashboard that signs one browser in
@@ -387,6 +390,18 @@ pub(crate) enum Token {
         /// As `grange token list` shows it
         #[arg(value_name = "NAME")]
         name: Label,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Everybody who has joined: people, programs and render hosts
+    List,
+    /// Strike members off: they are unknown from now on, and to come back they join anew
+    Remove {
+        /// As `grange member list` shows them, or their ids
+        #[arg(value_name = "MEMBER", required = true)]
+        members: Vec<String>,
     },
 }
 

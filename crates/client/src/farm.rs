@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use grange_protocol::client::{
-    AgentAction, ApiToken, ApiTokenView, HistoryQuery, JobAction, JoinToken, LogsQuery,
+    AgentAction, ApiToken, ApiTokenView, HistoryQuery, JobAction, JoinToken, LogsQuery, MemberView,
     OutputsQuery, Page, PageLink, Request, Response, Role, SubmissionKey, WatchRequest,
 };
 use grange_protocol::file::Blob;
@@ -242,6 +242,23 @@ impl Farm {
 
     pub async fn revoke_api_token(&self, name: Label) -> Result<(), ClientError> {
         self.call(Request::RevokeApiToken(name), |response| {
+            matches!(response, Response::Done).then_some(())
+        })
+        .await
+    }
+
+    /// Everybody who has joined, agents too.
+    pub async fn members(&self) -> Result<Vec<MemberView>, ClientError> {
+        self.call(Request::Members, |response| match response {
+            Response::Members(members) => Some(members),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whoever it is, is unknown from now on.
+    pub async fn remove_member(&self, member: AgentId) -> Result<(), ClientError> {
+        self.call(Request::RemoveMember(member), |response| {
             matches!(response, Response::Done).then_some(())
         })
         .await

@@ -77,6 +77,10 @@ pub enum Request {
     },
     /// What happened lately.
     History(HistoryQuery),
+    /// Everybody who has joined, agents too.
+    Members,
+    /// Whoever it is is unknown from now on, and to come back joins anew.
+    RemoveMember(AgentId),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,6 +102,7 @@ pub enum Response {
     ApiTokens(Vec<ApiTokenView>),
     PageLink(PageLink),
     History(Page<HistoryView>),
+    Members(Vec<MemberView>),
 }
 
 /// What people do to a job.
@@ -209,6 +214,17 @@ pub struct ApiTokenView {
     pub role: Role,
     pub created_at: Millis,
     pub expires_at: Millis,
+}
+
+/// Somebody who has joined, a person, a program or a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct MemberView {
+    pub id: AgentId,
+    /// Several may be called the same.
+    pub name: Label,
+    pub role: Role,
+    pub joined_at: Millis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,6 +62,8 @@ kinds! {
     TokenRevoked = "token.revoked",
     /// A receiver did not take an event, however often it was asked.
     WebhookGaveUp = "webhook.gave_up",
+    /// Somebody is no member any more who rendered nothing.
+    MemberRemoved = "member.removed",
 }
 
 /// A part of the history.

@@ -360,6 +360,8 @@ fn what_clients_ask() {
     call("API tokens", Request::ApiTokens);
     call("revoke API token", Request::RevokeApiToken(text("ada")));
     call("page link", Request::PageLink);
+    call("members", Request::Members);
+    call("remove member", Request::RemoveMember(AgentId(Uuid::from_u128(5))));
     let agent = AgentId(Uuid::from_u128(5));
     for action in [
         AgentAction::Drain,
@@ -588,6 +590,13 @@ fn what_clients_are_told() {
     };
     let page = Page { rows: vec![happened.clone()], next: Some(300) };
     golden.pin("history", Response::History(page));
+    let member = MemberView {
+        id: AgentId(Uuid::from_u128(5)),
+        name: text("ada@desk"),
+        role: Role::Admin,
+        joined_at: Millis(1000),
+    };
+    golden.pin("members", Response::Members(vec![member]));
     golden.pin("watch: farm", Ok::<_, Refusal>(WatchEvent::Farm(farm)));
     golden.pin("watch: job", Ok::<_, Refusal>(WatchEvent::Job(job)));
     golden.pin("watch: task", Ok::<_, Refusal>(WatchEvent::Task { job: JobId(7), task }));

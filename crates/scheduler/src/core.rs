@@ -157,6 +157,7 @@ impl Core {
                 let answer = self.revoke_api_token(name);
                 self.answer(request, answer);
             }
+            Event::RemoveMember { request, member } => self.remove_member(request, member),
             Event::Enrol { request, token, identity, name } => {
                 self.enrol(request, token, identity, name);
             }

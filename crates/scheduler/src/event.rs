@@ -71,6 +71,10 @@ pub enum Event {
         request: RequestId,
         name: Label,
     },
+    RemoveMember {
+        request: RequestId,
+        member: AgentId,
+    },
     Enrol {
         request: RequestId,
         token: TokenHash,

@@ -12,6 +12,7 @@ use crate::command::{Answer, Command};
 use crate::core::Core;
 use crate::event::RequestId;
 use crate::fact::Fact;
+use crate::token::Identity;
 
 /// Tags that an agent may have, or a job ask for.
 const TAGS_MAX: usize = 32;
@@ -57,6 +58,14 @@ impl Core {
         !removed && self.state.identities.get(&id).is_some_and(|identity| identity.role == role)
     }
 
+    /// Everybody who is a member now.
+    pub fn members(&self) -> impl Iterator<Item = (AgentId, &Identity)> {
+        let is_removed =
+            |id| self.state.standings.get(id).is_some_and(|standing| standing.is_removed);
+        let members = self.state.identities.iter().filter(move |(id, _)| !is_removed(id));
+        members.map(|(id, identity)| (*id, identity))
+    }
+
     /// Agents that have a schedule, for those who look at the clock.
     pub fn schedules(&self) -> impl Iterator<Item = (AgentId, &Schedule)> {
         self.state.standings.iter().filter_map(|(id, standing)| {
@@ -78,6 +87,34 @@ impl Core {
         self.answer(request, answer);
     }
 
+    pub(crate) fn remove_member(&mut self, request: RequestId, id: AgentId) {
+        let answer = match self.try_remove_member(id) {
+            Ok(()) => Answer::Done,
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        self.answer(request, answer);
+    }
+
+    fn try_remove_member(&mut self, id: AgentId) -> Result<(), Refusal> {
+        let Some((_, member)) = self.members().find(|(known, _)| *known == id) else {
+            let message =
+                format!("there is no member {id}: `grange member list` lists those of this farm");
+            return Err(Refusal::new(RefusalCode::NotFound, message));
+        };
+        let is_admin = |(_, member): &(AgentId, &Identity)| member.role == Role::Admin;
+        if member.role == Role::Admin && self.members().filter(is_admin).count() == 1 {
+            let message = format!(
+                "{} is the only admin of this farm: let another one join before, with `grange token \
+                 create --role admin`",
+                member.name
+            );
+            return Err(Refusal::new(RefusalCode::Invalid, message));
+        }
+        self.record(Fact::AgentRemoved(id));
+        self.dismiss(id);
+        Ok(())
+    }
+
     fn try_act_on_agent(&mut self, id: AgentId, action: AgentAction) -> Result<(), Refusal> {
         if !self.is_member(id, Role::Agent) {
             let message =
@@ -94,9 +131,7 @@ impl Core {
             }
             AgentAction::Drain | AgentAction::Resume => {}
             AgentAction::Remove => {
-                self.record(Fact::AgentRemoved(id));
-                self.dismiss(id);
-                return Ok(());
+                return self.try_remove_member(id);
             }
             AgentAction::Tag(tags) => {
                 check_tags(&tags)?;

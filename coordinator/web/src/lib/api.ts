@@ -228,6 +228,7 @@ export type HistoryKind =
     | 'storage.recovered'
     | 'coordinator.started'
     | 'member.joined'
+    | 'member.removed'
     | 'invitation.made'
     | 'token.made'
     | 'token.revoked'

@@ -1,7 +1,8 @@
 //! Who is in the farm, what is known of its devices, and how one joins.
 
 use anyhow::Context;
-use grange_protocol::client::Role;
+use grange_protocol::AgentId;
+use grange_protocol::client::{MemberView, Role};
 use grange_protocol::join::JoinString;
 use grange_transport::{Identity, enrol};
 
@@ -55,6 +56,52 @@ pub(super) async fn footprints(session: &Session) -> anyhow::Result<Ending> {
         print::line(&print::footprints(&footprints));
     }
     Ok(Ending::Done)
+}
+
+/// Everybody who has joined.
+pub(super) async fn list(session: &Session) -> anyhow::Result<Ending> {
+    let members = session.farm().await?.members().await?;
+    if session.json {
+        print::json(&members);
+    } else {
+        print::line(&print::members(&members));
+    }
+    Ok(Ending::Done)
+}
+
+pub(super) async fn remove(session: &Session, names: &[String]) -> anyhow::Result<Ending> {
+    let farm = session.farm().await?;
+    let members = farm.members().await?;
+    // First of all: is each of the names good?
+    let ids = names.iter().map(|name| named(&members, name)).collect::<Result<Vec<_>, _>>()?;
+    for (name, id) in names.iter().zip(ids) {
+        farm.remove_member(id).await?;
+        if session.json {
+            print::json(&serde_json::json!({ "id": id, "removed": true }));
+        } else {
+            print::line(&format!("{name} is removed; to come back they join anew"));
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// The member of that name, or id.
+fn named(members: &[MemberView], name: &str) -> anyhow::Result<AgentId> {
+    let is_meant =
+        |member: &&MemberView| member.name.as_str() == name || member.id.to_string() == name;
+    let meant: Vec<&MemberView> = members.iter().filter(is_meant).collect();
+    match meant[..] {
+        [member] => Ok(member.id),
+        [] => anyhow::bail!(
+            "there is no member {name}: `grange member list` lists those of this farm, and `grange \
+             token list` the tokens of the HTTP API"
+        ),
+        _ => {
+            let ids: Vec<String> =
+                meant.iter().map(|member| format!("{} ({})", member.id, member.role)).collect();
+            anyhow::bail!("several are called {name}; name one by its id: {}", ids.join(", "))
+        }
+    }
 }
 
 pub(super) async fn join(session: &Session, args: Join) -> anyhow::Result<Ending> {

@@ -21,7 +21,7 @@ use grange_protocol::client::JobAction;
 use grange_transport::Identity;
 use tokio::sync::OnceCell;
 
-use crate::args::{Cli, Command, Token};
+use crate::args::{Cli, Command, MemberCommand, Token};
 use crate::exit::Ending;
 
 /// What every command knows.
@@ -71,6 +71,10 @@ async fn dispatch(session: &Session, command: Command) -> anyhow::Result<Ending>
         Command::Token(Token::Create(args)) => tokens::create(session, args).await,
         Command::Token(Token::List) => tokens::list(session).await,
         Command::Token(Token::Revoke { name }) => tokens::revoke(session, name).await,
+        Command::Member(MemberCommand::List) => members::list(session).await,
+        Command::Member(MemberCommand::Remove { members }) => {
+            members::remove(session, &members).await
+        }
         Command::Join(args) => members::join(session, args).await,
         Command::Dashboard(args) => dashboard::run(session, &args).await,
     }

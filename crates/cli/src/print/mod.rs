@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use agents::place;
 pub(crate) use agents::{NO_AGENTS, agent, agents, decisions, device_name, gib, tags};
 pub(crate) use footprints::footprints;
-pub(crate) use tokens::tokens;
+pub(crate) use tokens::{members, tokens};
 
 /// Stands where nobody knows.
 pub(crate) const UNKNOWN: &str = "–";

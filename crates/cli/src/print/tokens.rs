@@ -1,10 +1,10 @@
-//! Tokens of the HTTP API, without their secrets.
+//! Who may do what: members, and tokens of the HTTP API without their secrets.
 
 use std::time::{Duration, SystemTime};
 
 use comfy_table::Cell;
 use grange_protocol::Millis;
-use grange_protocol::client::ApiTokenView;
+use grange_protocol::client::{ApiTokenView, MemberView};
 
 use super::{ago, table};
 
@@ -19,6 +19,19 @@ pub(crate) fn tokens(tokens: &[ApiTokenView]) -> String {
             Cell::new(token.role),
             Cell::new(ago(token.created_at)),
             Cell::new(good_for(token.expires_at)),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn members(members: &[MemberView]) -> String {
+    let mut table = table(["NAME", "ROLE", "JOINED", "ID"]);
+    for member in members {
+        table.add_row(vec![
+            Cell::new(&member.name),
+            Cell::new(member.role),
+            Cell::new(ago(member.joined_at)),
+            Cell::new(member.id),
         ]);
     }
     table.to_string()

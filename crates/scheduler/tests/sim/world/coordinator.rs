@@ -448,6 +448,7 @@ fn tell(event: &Event) -> String {
         Event::CreateToken { .. } => "create a join token".into(),
         Event::CreateApiToken { name, .. } => format!("create token {}", name.as_str()),
         Event::RevokeApiToken { name, .. } => format!("revoke token {}", name.as_str()),
+        Event::RemoveMember { member, .. } => format!("remove {}", short(*member)),
         Event::Enrol { identity, .. } => format!("enrol {}", short(*identity)),
         Event::AgentJoined { agent, hello } => {
             format!("{} joins with [{}]", short(*agent), held(&hello.holding))
