@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -29,6 +29,9 @@ pub(super) const SESSION_PATH: &str = "/session";
 
 /// Bytes that are read although they are not wanted.
 const WASTE_MAX: u64 = 64 << 20;
+/// The same of somebody who may have shown nothing, and for how long.
+const WASTE_OF_STRANGERS_MAX: u64 = 64 << 10;
+const WASTE_OF_STRANGERS: Duration = Duration::from_secs(5);
 
 /// Whose token a request has shown.
 #[derive(Clone, Debug)]
@@ -47,13 +50,29 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
     } else {
         &api.requests
     };
-    let Ok(_place) = places.try_acquire() else { return too_many().into_response() };
+    let Ok(place) = places.try_acquire() else { return too_many().into_response() };
     let mut response = match admit(&api, &mut request, is_page).await {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            drop(place);
+            hear_out(request).await;
+            problem.into_response()
+        }
     };
     dashboard::guard(is_page, &mut response);
     response
+}
+
+/// Takes a short body of somebody who is refused. The rest of one that is on its way when its answer is
+/// sent costs them the connection, over HTTP/1, and often the answer too.
+async fn hear_out(request: Request) {
+    let is_short = announced(request.headers()).is_some_and(|len| len <= WASTE_OF_STRANGERS_MAX);
+    let asks = request.headers().contains_key(header::EXPECT);
+    if is_short && !asks && request.version() < Version::HTTP_2 {
+        let mut body = request.into_body().into_data_stream();
+        let all = async { while let Some(Ok(_)) = body.next().await {} };
+        let _ = timeout(WASTE_OF_STRANGERS, all).await;
+    }
 }
 
 /// The dashboard's own files, which tell nothing, and the door.

@@ -29,12 +29,29 @@ export class Stage {
         this.context = context;
         this.page = page;
         this.link = link;
+        this.#listen(page);
+    }
+
+    /** @param {import('playwright-core').Page} page */
+    #listen(page) {
         page.on('pageerror', (error) => this.complaints.push(`${error.message}\n${error.stack}`));
         page.on('console', (message) => {
             // Answers that are no success the page tells by itself, in words.
             const known = /Failed to load resource|net::ERR_/.test(message.text());
             if (message.type() === 'error' && !known) this.complaints.push(message.text());
         });
+    }
+
+    /**
+     * Another device of whoever is signed in.
+     * @param {import('playwright-core').BrowserContextOptions} options
+     */
+    async device(options) {
+        const storageState = await this.context.storageState();
+        const context = await open({ ...options, storageState });
+        const page = await context.newPage();
+        this.#listen(page);
+        return page;
     }
 
     /**
@@ -112,9 +129,7 @@ const story = Object.entries(stories).find(([known]) => known === name)?.[1];
 if (!story) throw new Error(`there is no story ${name}`);
 const browser = await start();
 try {
-    // What is measured of colours shall not be on its way from one to another.
-    const context = await browser.newContext({ ...CONTEXT, reducedMotion: 'reduce' });
-    context.setDefaultTimeout(PATIENCE_MS);
+    const context = await open({});
     const stage = new Stage(context, await context.newPage(), link);
     await story(stage);
     if (stage.complaints.length > 0) throw new Error(stage.complaints.join('\n'));
@@ -123,3 +138,11 @@ try {
 }
 process.stdout.write('the end\n');
 process.exit(0);
+
+/** @param {import('playwright-core').BrowserContextOptions} options */
+async function open(options) {
+    // What is measured of colours shall not be on its way from one to another.
+    const context = await browser.newContext({ ...CONTEXT, reducedMotion: 'reduce', ...options });
+    context.setDefaultTimeout(PATIENCE_MS);
+    return context;
+}

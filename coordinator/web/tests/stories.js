@@ -26,6 +26,9 @@ export async function firstStart(stage) {
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByRole('heading', { name: 'Sign in to the farm' }).waitFor();
     await stage.isAccessible('sign in');
+    await page.goto(stage.link);
+    await page.getByText('has been used').waitFor();
+    assert.equal(new URL(page.url()).hash, '', 'the secret stays in the address of an open page');
     await page.goto('about:blank');
     await page.goto(stage.link);
     await page.getByText('has been used').waitFor();
@@ -35,6 +38,13 @@ export async function firstStart(stage) {
     await page.getByLabel('Token').fill(await stage.ask('token submitter'));
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.getByText('No jobs yet').waitFor();
+    await page.getByTitle(', submitter').waitFor();
+    await page.goto(await stage.ask('link'));
+    await page.getByTitle(', admin').waitFor();
+    assert.equal(new URL(page.url()).hash, '');
+    await page.goto(stage.link);
+    await page.getByRole('list', { name: 'Messages' }).getByText('has been used').waitFor();
+    await page.getByTitle(', admin').waitFor();
     const cookies = await stage.context.cookies();
     assert.equal(cookies.length, 1);
     const [cookie] = cookies;
@@ -49,6 +59,15 @@ export async function firstStart(stage) {
 export async function rendering(stage) {
     const { page } = stage;
     await page.goto(stage.link);
+    /** @type {Map<string, number>} */
+    const refusals = new Map();
+    await page.route('**/api/v1/pictures/**', async (route) => {
+        const url = route.request().url();
+        const before = refusals.get(url) ?? 0;
+        if (before === 2) return route.continue();
+        refusals.set(url, before + 1);
+        return route.fulfill({ status: 503, headers: { 'Retry-After': '1' } });
+    });
     const scene = await stage.ask('scene');
     await page.getByRole('button', { name: 'Submit a scene' }).waitFor();
     await page.locator('input[type=file]').setInputFiles(scene);
@@ -80,17 +99,29 @@ export async function rendering(stage) {
     const grid = page.getByRole('slider', { name: 'Frames' });
     await grid.waitFor();
     assert.equal(await grid.getAttribute('aria-valuemax'), '9');
-    await page.getByRole('button', { name: /^preview/ }).waitFor();
+    await page
+        .getByRole('button', { name: /^preview/ })
+        .getByText(/^after \w/)
+        .waitFor();
     await stage.eventually('a frame runs', async () =>
         (await page.locator('.legend').textContent())?.includes('running'),
     );
     await grid.hover({ position: { x: 4, y: 4 } });
     await page.locator('.tip').getByText('frame 1').waitFor();
 
-    // Pictures arrive while the job runs.
+    // Pictures arrive while the job runs, also from a coordinator that is busy at first.
     const strip = page.locator('.strip img');
     await strip.first().waitFor();
     await isPainted(stage, strip.first());
+    await page.unroute('**/api/v1/pictures/**');
+
+    // A frame that ends while one looks tells by itself what Blender printed.
+    await grid.focus();
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('ArrowRight');
+    const panel = page.getByRole('complementary', { name: 'Task' });
+    await panel.getByRole('heading', { name: 'frame 3' }).waitFor();
+    await panel.locator('pre').getByText('Saved:').waitFor();
     await stage.go('/live');
     await page.getByText('Forecast').waitFor();
     const wall = page.locator('.wall img');
@@ -122,7 +153,6 @@ export async function rendering(stage) {
     // A task: its picture, its file, what Blender printed.
     await grid.focus();
     await page.keyboard.press('End');
-    const panel = page.getByRole('complementary', { name: 'Task' });
     await panel.getByRole('heading', { name: 'frame 11' }).waitFor();
     await isPainted(stage, panel.locator('.frame img'));
     await panel.locator('pre').getByText('Saved:').waitFor();
@@ -172,7 +202,11 @@ export async function rendering(stage) {
     await stage.picture('job-dark');
     for (const place of ['/jobs', '/live', '/agents', '/farm']) {
         await stage.go(place);
-        await page.getByRole('heading', { level: 1 }).waitFor();
+        const heading = page.getByRole('heading', { level: 1 });
+        await heading.waitFor();
+        await stage.eventually('the focus is where the page begins', () =>
+            heading.evaluate((element) => element === document.activeElement),
+        );
         await stage.isAccessible(`${place} in the dark`);
     }
     await stage.fitsAPhone('farm');
@@ -191,6 +225,19 @@ export async function devices(stage) {
         await tasks.getByText(/sample \d+ of 400/).waitFor();
         await tasks.getByRole('link', { name: 'fake.blend' }).waitFor();
     }
+
+    // How they did is drawn also for whoever opens the page right there, and goes on.
+    await page.reload();
+    for (const device of ['Fake 0', 'Fake 1']) {
+        const name = new RegExp(`^${device} over the last minutes`);
+        await page.getByRole('img', { name }).waitFor();
+    }
+    const canvas = page.locator('.chart canvas').first();
+    await canvas.evaluate((element) => element.classList.add('first'));
+    const doing = page.getByText(/sample \d+ of 400/).first();
+    const earlier = await doing.textContent();
+    await stage.eventually('another sample', async () => (await doing.textContent()) !== earlier);
+    assert.equal(await page.locator('canvas.first').count(), 1, 'the chart was built anew');
     await stage.isAccessible('two devices');
     await stage.fitsAPhone('two devices');
     await stage.picture('devices');
@@ -200,8 +247,13 @@ export async function devices(stage) {
     const where = /on meadow, Fake [01]/;
     await page.locator('.tip').getByText(where).waitFor();
     await grid.click({ position: { x: 4, y: 4 } });
-    const panel = page.getByRole('complementary', { name: 'Task' });
-    await panel.getByText(where).waitFor();
+    await page.getByRole('complementary', { name: 'Task' }).getByText(where).waitFor();
+
+    // By a finger, too.
+    const phone = await stage.device({ hasTouch: true, viewport: { width: 390, height: 844 } });
+    await phone.goto(page.url());
+    await phone.getByRole('slider', { name: 'Frames' }).tap({ position: { x: 4, y: 4 } });
+    await phone.getByRole('complementary', { name: 'Task' }).getByText(where).waitFor();
 }
 
 /**
@@ -237,6 +289,8 @@ export async function acting(stage) {
     );
     await acts.getByRole('button', { name: 'Cancel' }).click();
     for (const job of [3, 4, 5]) await row(job).getByText('canceled').waitFor();
+    await page.getByText('Canceled 3 jobs.').waitFor();
+    assert.ok(await acts.getByRole('button', { name: 'Set', exact: true }).isDisabled());
     assert.equal(await stage.ask('states'), 'failed,active,canceled,canceled,canceled');
     const pins = page.getByRole('img', { name: 'kept' });
     await acts.getByRole('button', { name: 'Keep' }).click();
@@ -274,6 +328,23 @@ export async function acting(stage) {
     await panel.getByRole('heading', { name: 'Failed attempts' }).waitFor();
     await panel.getByText('Cannot render, no camera').first().waitFor();
     await stage.isAccessible('a failed task');
+
+    // Of another task nothing of this one is shown, however long nobody answers.
+    let letOn = () => {};
+    const held = new Promise((resolve) => {
+        letOn = () => resolve(null);
+    });
+    await page.route('**/api/v1/jobs/1/tasks?*', async (route) => {
+        await held;
+        await route.continue();
+    });
+    await page.getByRole('slider', { name: 'Frames' }).focus();
+    await page.keyboard.press('End');
+    await panel.getByRole('heading', { name: 'frame 4' }).waitFor();
+    assert.equal(await panel.getByRole('heading', { name: 'Failed attempts' }).count(), 0);
+    assert.equal(await panel.locator('pre').count(), 0);
+    letOn();
+    await page.unrouteAll({ behavior: 'wait' });
     await stage.ask('remember');
     await page.getByRole('button', { name: 'Retry failed' }).click();
     await page.getByText('Failed tasks are tried again').waitFor();
@@ -308,6 +379,23 @@ export async function acting(stage) {
     await page.getByRole('button', { name: 'Delete' }).click();
     await row(2).waitFor();
     await stage.eventually('it is gone', async () => (await row(3).count()) === 0);
+
+    // One that somebody else deletes says so, and has nothing more to press.
+    await stage.go('/jobs/2');
+    await page.getByRole('button', { name: 'Delete' }).waitFor();
+    await stage.ask('delete 2');
+    await page.getByRole('alert').getByText('Job 2 is gone').waitFor();
+    assert.equal(await page.locator('main').getByRole('button').count(), 0);
+    await stage.isAccessible('a job that is gone');
+
+    // What succeeded in the end has not failed.
+    await stage.go(`/jobs/${await stage.ask('stumble')}`);
+    await page.getByRole('slider', { name: 'Frames' }).hover({ position: { x: 4, y: 4 } });
+    await page
+        .locator('.tip')
+        .getByText(/completed, \d failed attempts/)
+        .waitFor();
+    assert.equal(await page.getByRole('heading', { name: 'What failed' }).count(), 0);
 
     // The host is drained, and takes tasks again.
     await stage.go('/agents');
@@ -355,18 +443,22 @@ export async function viewing(stage) {
         // Of the history.
         ['Jobs', 'Agents', 'Farm', 'Older'],
     );
+    /** Those that are not known to change nothing, as people hear of them who do not see them. */
     const buttons = async () => {
-        const names = await page.getByRole('button').allTextContents();
-        const strange = names.filter(
-            (text) => text.trim() && !allowed.some((one) => text.trim().startsWith(one)),
-        );
-        return strange;
+        const told = await page.locator('body').ariaSnapshot();
+        const names = [...told.matchAll(/- '?button(?: "([^"]*)")?/g)].map(([, text]) => text);
+        assert.ok(names.includes('Sign out'), told);
+        return names.filter((text) => !text || !allowed.some((one) => text.startsWith(one)));
     };
     assert.deepEqual(await buttons(), []);
     await page.locator('a[href="#/jobs/1"]').click();
     await page.getByRole('slider', { name: 'Frames' }).waitFor();
     assert.deepEqual(await buttons(), []);
     assert.equal(await page.getByRole('spinbutton').count(), 0);
+    await stage.go('/agents');
+    await page.getByRole('heading', { name: 'host' }).waitFor();
+    assert.deepEqual(await buttons(), []);
+    assert.equal(await page.getByText('Tags and hours').count(), 0);
     await stage.go('/farm');
     await page.getByRole('table', { name: 'Versions' }).waitFor();
     const storage = page.getByRole('region', { name: 'Storage' });
@@ -374,6 +466,19 @@ export async function viewing(stage) {
     await storage.getByText('Small pictures').waitFor();
     assert.deepEqual(await buttons(), []);
     await stage.isAccessible('a viewer');
+
+    // Single keys are for those who want them.
+    const keys = page.getByRole('checkbox', { name: /^Single keys/ });
+    const heading = page.getByRole('heading', { level: 1 });
+    await keys.uncheck();
+    await heading.focus();
+    await page.keyboard.press('3');
+    assert.equal(new URL(page.url()).hash, '#/farm');
+    await keys.check();
+    await heading.focus();
+    await page.keyboard.press('3');
+    await page.getByRole('heading', { name: 'Agents', exact: true }).waitFor();
+
     // Not only not shown.
     const refused = await page.evaluate(async () => {
         const answers = ['jobs/1/cancel', 'jobs', 'tokens', 'join-tokens', 'blobs'].map(
@@ -384,6 +489,18 @@ export async function viewing(stage) {
     assert.deepEqual(refused, [403, 403, 403, 403, 403]);
     const read = await page.evaluate(async () => (await fetch('/api/v1/jobs')).status);
     assert.equal(read, 200);
+
+    // Whoever acts on jobs does not on hosts, nor lets others in.
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('Token').fill(await stage.ask('token submitter'));
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await stage.go('/agents');
+    await page.getByRole('heading', { name: 'host' }).waitFor();
+    assert.deepEqual(await buttons(), []);
+    assert.equal(await page.getByText('Tags and hours').count(), 0);
+    await stage.go('/farm');
+    await storage.getByText('180 days').waitFor();
+    assert.deepEqual(await buttons(), []);
 }
 
 /**
@@ -454,20 +571,46 @@ export async function remembering(stage) {
  */
 export async function losing(stage) {
     const { page } = stage;
+    await page.clock.install();
     await page.goto(stage.link);
+    const alert = page.getByRole('alert');
+    const isLive = () =>
+        stage.eventually('all is live', async () => (await alert.getByText('live').count()) === 0);
+
+    // One stream is lost, and the coordinator says why.
+    const detail = 'the coordinator has too many watchers: try again in a moment';
+    await page.route('**/api/v1/jobs/1/events*', (route) =>
+        route.fulfill({ status: 503, json: { detail } }),
+    );
     await stage.go('/jobs/1');
     await page.getByRole('slider', { name: 'Frames' }).waitFor();
+    await alert.getByText(`This job is not live: ${detail}.`).waitFor();
+    await stage.isAccessible('a job that is not live');
+    await page.unroute('**/api/v1/jobs/1/events*');
+    await isLive();
+
+    // An answer that never comes is waited for only so long, and not at all once the network is back.
+    await page.route('**/api/v1/jobs/1/events*', () => {});
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await page.clock.fastForward(30_000);
+    await alert.getByText('This job is not live').waitFor();
+    await page.unroute('**/api/v1/jobs/1/events*');
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await isLive();
+
     await page.getByRole('status').getByText('Live', { exact: true }).waitFor();
     await stage.ask('stop');
-    await page.getByRole('alert').getByText('Not live').waitFor();
+    await alert.getByText('Not live').waitFor();
     await page.getByRole('status').getByText('Not live').waitFor();
     await stage.isAccessible('not live');
-    await page.getByRole('button', { name: 'Pause' }).click();
+    await page.getByRole('button', { name: 'Resume' }).click();
     await page.getByText('is the network up?').waitFor();
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByText('You are still signed in').waitFor();
     await stage.ask('start');
-    await page.getByRole('status').getByText('Live', { exact: true }).waitFor();
-    assert.equal(await page.getByRole('alert').getByText('Not live').count(), 0);
     await stage.ask('go on');
+    await page.getByRole('status').getByText('Live', { exact: true }).waitFor();
+    await isLive();
     await page.getByText('completed', { exact: true }).first().waitFor();
     await stage.eventually('every cell', async () =>
         /^12 completed$/.test(

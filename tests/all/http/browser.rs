@@ -136,8 +136,9 @@ fn a_viewer_reads_and_changes_nothing() {
     }
     let grid = viewer.get(&format!("/api/v1/jobs/{job}/grid")).json(200);
     assert_eq!(grid["steps"][0]["states"], "aa");
-    let refused = viewer.ask("POST", "/api/v1/jobs", &noop("no", 1));
-    // What was sent with it was not read, so nothing else can come on that connection.
+    viewer.ask("POST", "/api/v1/jobs", &noop("no", 1)).problem(403, "forbidden", "(viewer)");
+    // Who asks before sending a body is not asked for it, and nothing else can come on that connection.
+    let refused = viewer.send_from("POST", "/api/v1/jobs", Some(2), &b"{}"[..]).unwrap();
     assert_eq!(refused.headers["connection"], "close");
     refused.problem(403, "forbidden", "(viewer)");
     assert!(admin.get("/api/v1/jobs").headers.get("connection").is_none());

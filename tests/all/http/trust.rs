@@ -128,6 +128,27 @@ fn pythons_standard_library_is_enough() {
 }
 
 #[test]
+fn whoever_is_refused_keeps_the_connection_also_if_the_body_comes_after_its_head() {
+    let farm = Farm::new();
+    let viewer = Http::of(&farm, "viewer");
+    let code = "import http.client, json, ssl, sys, time
+host, token = sys.argv[1:]
+client = http.client.HTTPSConnection(host, context=ssl._create_unverified_context())
+for _ in range(2):
+    client.putrequest('POST', '/api/v1/jobs')
+    client.putheader('Authorization', f'Bearer {token}')
+    client.putheader('Content-Length', '2')
+    client.endheaders()
+    time.sleep(0.5)
+    client.send(b'{}')
+    answer = client.getresponse()
+    print(answer.status, json.loads(answer.read())['type'])";
+    let host = viewer.base.strip_prefix("https://").unwrap();
+    let told = Told::by(Command::new("python3.11").args(["-c", code, host, &viewer.token])).well();
+    assert_eq!(told, "403 urn:grange:forbidden\n403 urn:grange:forbidden\n");
+}
+
+#[test]
 fn what_a_person_is_told_who_asks_for_the_wrong_token() {
     let farm = Farm::new();
     farm.grange(&["token", "create", "--api", "--role", "agent"])

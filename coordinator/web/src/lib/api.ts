@@ -299,13 +299,23 @@ export async function send(method: string, path: string, body?: BodyInit | objec
         throw new Problem(0, AWAY);
     }
     if (response.ok) return response;
+    if (response.status === 401 && path !== '/session') onSignedOut();
+    throw await refusal(response);
+}
+
+/** What an answer that is no success says. */
+export async function refusal(response: Response) {
     const problem: unknown = await response.json().catch(() => null);
     const said = problem !== null && typeof problem === 'object' && 'detail' in problem;
-    if (response.status === 401 && path !== '/session') onSignedOut();
-    throw new Problem(
+    return new Problem(
         response.status,
         said ? String(problem.detail) : `the coordinator answered with ${response.status}`,
     );
+}
+
+/** Whether that which was asked for is not there, or not any more. */
+export function isGone(error: unknown) {
+    return error instanceof Problem && (error.status === 404 || error.status === 410);
 }
 
 export async function get<T>(path: string): Promise<T> {

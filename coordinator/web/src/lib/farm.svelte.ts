@@ -29,6 +29,8 @@ const HISTORY_MAX = 900;
 const ARRIVALS_MAX = 120;
 const HAPPENED_MAX = 500;
 const APPLY_EVERY_MS = 100;
+/** Pictures are looked at, and nobody looks at one for less. */
+const SHOW_EVERY_MS = 1_000;
 
 class Farm {
     view = $state.raw<FarmView | null>(null);
@@ -41,6 +43,8 @@ class Farm {
     happenedAnew = $state(0);
     rate = $state.raw<{ at: number[]; perMinute: number[] }>({ at: [], perMinute: [] });
     link = $state<Link>('connecting');
+    /** Why it is lost. */
+    why = $state('');
     /** When the latest word came. */
     heardAt = $state(0);
     /** Whether the present state has been told once. */
@@ -51,7 +55,9 @@ class Farm {
 
     #pending: WatchEvent[] = [];
     #beginning = false;
+    #arrived: readonly Arrival[] = [];
     #apply = batched(APPLY_EVERY_MS, () => this.#applyNow());
+    #show = batched(SHOW_EVERY_MS, () => this.#showNow());
     #stop = () => {};
 
     start(signedOut: () => void) {
@@ -72,8 +78,9 @@ class Farm {
                 }
                 this.#apply.soon();
             },
-            link: (link) => {
+            link: (link, why = '') => {
                 if (this.link !== link) this.link = link;
+                if (this.why !== why) this.why = why;
                 if (link === 'live') this.heardAt = Date.now();
             },
             signedOut,
@@ -83,6 +90,7 @@ class Farm {
     stop() {
         this.#stop();
         this.#pending = [];
+        this.#arrived = [];
         this.jobs = new Map();
         this.agents = new Map();
         this.arrivals = [];
@@ -114,6 +122,7 @@ class Farm {
             this.#beginning = false;
             this.ready = true;
         }
+        let grown = false;
         const arrivals: Arrival[] = [];
         const happened: HistoryView[] = [];
         for (const event of events) {
@@ -124,7 +133,7 @@ class Farm {
             } else if ('agent' in event) {
                 agents ??= new Map(this.agents);
                 agents.set(event.agent.id, event.agent);
-                this.#remember(event.agent);
+                if (this.#remember(event.agent)) grown = true;
             } else if ('jobgone' in event) {
                 jobs ??= new Map(this.jobs);
                 jobs.delete(event.jobgone);
@@ -140,15 +149,19 @@ class Farm {
             }
         }
         if (jobs) this.jobs = jobs;
-        if (agents) {
-            this.agents = agents;
-            this.historyVersion += 1;
-        }
+        if (agents) this.agents = agents;
+        if (grown) this.historyVersion += 1;
         if (arrivals.length > 0) {
-            this.arrivals = [...arrivals.reverse(), ...this.arrivals].slice(0, ARRIVALS_MAX);
+            this.#arrived = [...arrivals.reverse(), ...this.#arrived].slice(0, ARRIVALS_MAX);
+            this.#show.soon();
         }
         if (happened.length > 0) this.#tell(happened);
         this.#rememberRate();
+    }
+
+    #showNow() {
+        this.arrivals = [...this.#arrived, ...this.arrivals].slice(0, ARRIVALS_MAX);
+        this.#arrived = [];
     }
 
     /** A stream that lags leaves out what happened in between, and so do we of what is too much. */
@@ -165,8 +178,10 @@ class Farm {
         }
     }
 
+    /** Returns whether there was more to remember of a device. */
     #remember(agent: AgentView) {
         const at = Date.now() / 1_000;
+        let grown = false;
         agent.device_states.forEach((device, index) => {
             const key = `${agent.id}/${index}`;
             let history = this.histories.get(key);
@@ -175,6 +190,7 @@ class Farm {
                 this.histories.set(key, history);
             }
             if (at - (history.at.at(-1) ?? 0) < 0.9) return;
+            grown = true;
             history.at.push(at);
             history.utilisation.push(
                 device.utilisation_percent ??
@@ -188,6 +204,7 @@ class Farm {
                 for (const column of Object.values(history)) (column as unknown[]).shift();
             }
         });
+        return grown;
     }
 
     #rememberRate() {

@@ -1,6 +1,7 @@
 /** One job, watched: its steps, a state for every task, what runs, what was rendered. */
 import {
     get,
+    isGone,
     type Grid,
     type JobCost,
     type JobDetail,
@@ -39,7 +40,16 @@ export class JobWatch {
     /** Counts outputs, whose lists by task are not watched themselves. */
     outputCount = $state(0);
     link = $state<Link>('connecting');
+    /** Why it is lost. */
+    why = $state('');
+    /** When the latest word came. */
+    heardAt = $state(0);
+    /** Why nothing is shown, as long as the job could not be read. */
     missing = $state('');
+    /** Why there is no such job, or not any more; nobody follows it then. */
+    gone = $state('');
+    /** Counts changes of states, which are not watched themselves. */
+    version = $state(0);
 
     #pending: WatchEvent[] = [];
     #asking = false;
@@ -63,16 +73,25 @@ export class JobWatch {
                 for (const event of events) this.#pending.push(event);
                 this.#apply.soon();
             },
-            link: (link) => {
+            link: (link, why = '') => {
                 if (this.link !== link) this.link = link;
+                if (this.why !== why) this.why = why;
+                if (link === 'live') this.heardAt = Date.now();
             },
             signedOut,
+            gone: (why) => this.#end(why),
         });
     }
 
     stop() {
         this.#stop();
         this.#apply.stop();
+    }
+
+    /** There is nothing more to be heard. */
+    #end(why: string) {
+        this.stop();
+        this.gone = why;
     }
 
     task(step: number, task: number) {
@@ -107,7 +126,8 @@ export class JobWatch {
             }
             this.missing = '';
         } catch (error) {
-            this.missing = error instanceof Error ? error.message : String(error);
+            if (isGone(error)) this.#end(told(error));
+            else this.missing = told(error);
         } finally {
             this.#asking = false;
             this.#detailAt = performance.now();
@@ -121,8 +141,9 @@ export class JobWatch {
             const { steps, cost } = await get<JobDetail>(`/api/v1/jobs/${this.id}`);
             this.steps = steps;
             this.cost = cost;
-        } catch {
-            // The page says by itself that it is not live.
+        } catch (error) {
+            // Of all else the page says by itself that it is not live.
+            if (isGone(error)) this.#end(told(error));
         }
     }
 
@@ -160,9 +181,13 @@ export class JobWatch {
                 }
             } else if ('job' in event) {
                 this.job = event.job;
+            } else if ('jobgone' in event) {
+                // The coordinator knows better what has become of it.
+                void this.#askSteps();
             }
         }
         if (tasks) this.tasks = tasks;
+        this.version += 1;
         if (outputs.length > 0) this.#keep(outputs);
         this.#look();
     }
@@ -193,6 +218,10 @@ export class JobWatch {
             void this.#askSteps();
         }
     }
+}
+
+function told(error: unknown) {
+    return error instanceof Error ? error.message : String(error);
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Who is signed in, and what that person may do. */
 import { get, post, Problem, send, sentence, whenSignedOut, type Me } from './api';
 import { farm } from './farm.svelte';
+import { toasts } from './toasts.svelte';
 
 class Session {
     me = $state.raw<Me | null>(null);
@@ -19,10 +20,13 @@ class Session {
 
     async begin() {
         whenSignedOut(() => this.leave());
-        const link = /^#link=([0-9a-f]{32})$/.exec(location.hash)?.[1];
+        // A link that is opened where the page is open already changes no more than what is after the #.
+        window.addEventListener('hashchange', () => {
+            const link = takeLink();
+            if (link) void this.#follow(link);
+        });
+        const link = takeLink();
         if (link) {
-            // Not for the history, and not for whoever looks over a shoulder.
-            history.replaceState(null, '', '/');
             await this.signIn({ link });
         } else {
             try {
@@ -48,8 +52,13 @@ class Session {
     async signOut() {
         try {
             await send('DELETE', '/session');
-        } finally {
             this.leave();
+        } catch (error) {
+            const why = error instanceof Error ? error.message : String(error);
+            toasts.tell(
+                sentence(`You are still signed in, signing out did not work: ${why}`),
+                true,
+            );
         }
     }
 
@@ -58,10 +67,26 @@ class Session {
         this.me = null;
     }
 
+    /** Whoever is signed in already stays so if the link is good for nothing. */
+    async #follow(link: string) {
+        await this.signIn({ link });
+        if (!this.me || !this.problem) return;
+        toasts.tell(this.problem, true);
+        this.problem = '';
+    }
+
     #enter(me: Me) {
+        if (this.me) farm.stop();
         this.me = me;
         farm.start(() => this.leave());
     }
+}
+
+/** The secret of a one-time link, which is not for the history nor for whoever looks over a shoulder. */
+function takeLink() {
+    const link = /^#link=([0-9a-f]{32})$/.exec(location.hash)?.[1];
+    if (link) history.replaceState(null, '', '/');
+    return link;
 }
 
 export const session = new Session();

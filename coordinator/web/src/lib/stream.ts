@@ -4,7 +4,7 @@
  * `EventSource` does neither: it gives up on an answer that is an error, and it does not notice a
  * connection that died silently. Events are handed on in batches, as they arrived.
  */
-import type { WatchEvent } from './api';
+import { isGone, Problem, refusal, type WatchEvent } from './api';
 
 export type Link = 'connecting' | 'live' | 'lost';
 
@@ -12,13 +12,17 @@ export interface Listener {
     /** A new stream begins: the present state comes first, then `caughtup`. */
     begin(): void;
     events(events: WatchEvent[]): void;
-    link(link: Link): void;
+    /** Of a stream that is lost also why, as what follows on a colon. */
+    link(link: Link, why?: string): void;
     /** Nobody is signed in any more; the stream does not come back. */
     signedOut(): void;
+    /** What the stream is of is not there; it does not come back. */
+    gone?(why: string): void;
 }
 
-/** The coordinator says something every 15 seconds, if only that there is nothing new. */
-const SILENCE_MS = 40_000;
+/** The coordinator answers at once, and then says something every 15 seconds at least. */
+const SILENCE_MS = 20_000;
+const AWAY = 'the coordinator does not answer';
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5_000;
 
@@ -27,28 +31,29 @@ export function follow(address: string, listener: Listener): () => void {
     let stopped = false;
     let ending = new AbortController();
     let wake = () => {};
+    let isNew = false;
     let lastId = '';
 
     const read = async () => {
         const headers: HeadersInit = lastId ? { 'Last-Event-ID': lastId } : {};
-        const init: RequestInit = { headers, signal: ending.signal, cache: 'no-store' };
-        const response = await fetch(address, init);
-        if (response.status === 401) {
-            stopped = true;
-            listener.signedOut();
-            return;
-        }
-        if (!response.ok || !response.body) throw new Error(`status ${response.status}`);
-        listener.begin();
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        let silence = setTimeout(() => ending.abort(), SILENCE_MS);
+        const { signal } = ending;
+        let silence: ReturnType<typeof setTimeout> | undefined;
+        const listen = () => {
+            clearTimeout(silence);
+            silence = setTimeout(() => ending.abort(), SILENCE_MS);
+        };
+        listen();
         try {
+            const response = await fetch(address, { headers, signal, cache: 'no-store' });
+            if (!response.ok) throw await refusal(response);
+            if (!response.body) return;
+            listener.begin();
+            const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
             let text = '';
             for (;;) {
                 const { done, value } = await reader.read();
                 if (done) return;
-                clearTimeout(silence);
-                silence = setTimeout(() => ending.abort(), SILENCE_MS);
+                listen();
                 listener.link('live');
                 text += value;
                 const end = text.lastIndexOf('\n\n');
@@ -67,33 +72,56 @@ export function follow(address: string, listener: Listener): () => void {
         let wait = FIRST_WAIT_MS;
         while (!stopped) {
             const began = performance.now();
+            let why = AWAY;
+            isNew = false;
             try {
                 await read();
-            } catch {
-                // It is tried again, whatever the reason was.
+            } catch (error) {
+                // It is tried again whatever the reason was, but for these two.
+                if (error instanceof Problem) {
+                    why = error.message;
+                    if (error.status === 401) return stop(listener.signedOut);
+                    const { gone } = listener;
+                    if (gone && isGone(error)) return stop(() => gone(why));
+                }
             }
             if (stopped) return;
-            listener.link('lost');
-            if (performance.now() - began > LONGEST_WAIT_MS) wait = FIRST_WAIT_MS;
-            await new Promise<void>((resolve) => {
-                wake = resolve;
-                setTimeout(resolve, wait);
-            });
-            wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+            if (isNew) {
+                // It was ended here, which says nothing of the coordinator.
+                wait = FIRST_WAIT_MS;
+                listener.link('connecting');
+            } else {
+                listener.link('lost', why);
+                if (performance.now() - began > LONGEST_WAIT_MS) wait = FIRST_WAIT_MS;
+                await new Promise<void>((resolve) => {
+                    wake = resolve;
+                    setTimeout(resolve, wait);
+                });
+                wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+            }
             ending = new AbortController();
         }
     };
 
-    const soon = () => wake();
-    window.addEventListener('online', soon);
-    listener.link('connecting');
-    void run();
-    return () => {
+    // What went over a network that was away may be dead without a sign.
+    const anew = () => {
+        isNew = true;
+        ending.abort();
+        wake();
+    };
+
+    const stop = (then?: () => void) => {
         stopped = true;
         ending.abort();
         wake();
-        window.removeEventListener('online', soon);
+        window.removeEventListener('online', anew);
+        then?.();
     };
+
+    window.addEventListener('online', anew);
+    listener.link('connecting');
+    void run();
+    return () => stop();
 }
 
 /** Whole blocks of a stream (WHATWG HTML, 9.2.6): what they say, and the id of the latest. */

@@ -24,13 +24,15 @@ class Toasts {
         this.list = this.list.filter((toast) => toast.id !== id);
     }
 
-    /** Does something and tells if it went wrong. */
+    /** Does something and tells if it went wrong. Returns whether it went well. */
     async trying(deed: () => Promise<unknown>, done?: string) {
         try {
             await deed();
             if (done) this.tell(done);
+            return true;
         } catch (error) {
             this.tell(sentence(error), true);
+            return false;
         }
     }
 }
