@@ -52,7 +52,7 @@ fn somebody_who_leaves_is_struck_off_and_ends_where_they_watch() {
     assert_ne!(told.code, 0, "{}", told.stdout);
     for _ in 0..2 {
         let told = Told::by(&mut grange(&ada, &["jobs"]));
-        told.fails(1, "does not know");
+        told.fails(1, "does not know this identity any more: join again");
         farm.kill_coordinator();
         farm.start_coordinator();
     }

@@ -70,7 +70,7 @@ pub async fn receive(
                 }
             }
             Ok(None) => return Ok(()),
-            Err(error) => return Err(StreamError::Lost(error.to_string())),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -89,7 +89,7 @@ pub async fn receive_small(
                 chunks[..count].iter().for_each(|chunk| bytes.extend_from_slice(chunk))
             }
             Ok(None) => return Ok(bytes),
-            Err(error) => return Err(StreamError::Lost(error.to_string())),
+            Err(error) => return Err(error.into()),
         }
         if bytes.len() > max {
             return Err(CodecError::TooLarge { len: bytes.len(), max }.into());

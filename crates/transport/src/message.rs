@@ -4,9 +4,11 @@ use std::marker::PhantomData;
 
 use bytes::BytesMut;
 use grange_protocol::codec::{self, CodecError, LENGTH_BYTES};
-use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::endpoint::close_code;
 
 /// Bytes after which a batch of messages is handed to the network.
 const FLUSH_BYTES: usize = 64 << 10;
@@ -97,7 +99,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
             Ok(None) if self.buffer.is_empty() => return Ok(false),
             Ok(None) => return Err(StreamError::Truncated),
-            Err(error) => return Err(StreamError::Lost(error.to_string())),
+            Err(error) => return Err(error.into()),
         }
         Ok(true)
     }
@@ -152,6 +154,8 @@ pub enum StreamError {
     Truncated,
     #[error("the connection was lost ({0})")]
     Lost(String),
+    #[error("the farm does not know this identity any more: join again")]
+    Removed,
     /// The other side is there and sends nothing, or takes nothing.
     #[error("nothing moved for {} seconds", .0.as_secs())]
     Silent(std::time::Duration),
@@ -168,6 +172,16 @@ impl From<WriteError> for StreamError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stopped(_) => Self::Stopped,
+            WriteError::ConnectionLost(error) => error.into(),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for StreamError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ConnectionLost(error) => error.into(),
             other => Self::Lost(other.to_string()),
         }
     }
@@ -177,13 +191,20 @@ impl From<ReadExactError> for StreamError {
     fn from(error: ReadExactError) -> Self {
         match error {
             ReadExactError::FinishedEarly(_) => Self::Truncated,
-            ReadExactError::ReadError(error) => Self::Lost(error.to_string()),
+            ReadExactError::ReadError(error) => error.into(),
         }
     }
 }
 
-impl From<quinn::ConnectionError> for StreamError {
-    fn from(error: quinn::ConnectionError) -> Self {
-        Self::Lost(error.to_string())
+impl From<ConnectionError> for StreamError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close)
+                if close.error_code == close_code::UNKNOWN_IDENTITY =>
+            {
+                Self::Removed
+            }
+            other => Self::Lost(other.to_string()),
+        }
     }
 }

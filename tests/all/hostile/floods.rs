@@ -215,7 +215,7 @@ fn half_said_sign_ins_do_not_make_a_coordinator_look_dead() {
         let _lets_go = LetsGo(over.clone());
         for _ in 0..80 {
             // Each on a connection of its own, as long as none of them is answered.
-            scope.spawn(|| nobody.send_from("POST", "/session", None, HalfSaid(over.clone())));
+            scope.spawn(|| nobody.sign_in_from(HalfSaid(over.clone())));
         }
         eventually("all places at the door are taken", || {
             (nobody.get("/").status == 503).then_some(())

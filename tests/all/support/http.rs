@@ -83,6 +83,16 @@ impl Http {
         Answer::read(self.agent.run(request.body(body).unwrap())?)
     }
 
+    /// As a browser signs in, with a body that comes when it likes.
+    pub(crate) fn sign_in_from(&self, body: impl Read + 'static) -> Result<Answer, ureq::Error> {
+        let request = Request::post(format!("{}/session", self.base))
+            .header("Origin", &self.base)
+            .header("Content-Type", "application/json")
+            .header("Expect", "100-continue");
+        let body = SendBody::from_owned_reader(body);
+        Answer::read(self.agent.run(request.body(body).unwrap())?)
+    }
+
     #[track_caller]
     pub(crate) fn send(
         &self,

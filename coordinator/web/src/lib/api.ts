@@ -184,6 +184,14 @@ export interface Decision {
     decision: { device: number; at: number; text: string };
 }
 
+/** Somebody who has joined. */
+export interface MemberView {
+    id: string;
+    name: string;
+    role: Role | 'agent';
+    joined_at: number;
+}
+
 export interface TokenView {
     name: string;
     role: Role;
