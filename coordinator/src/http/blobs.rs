@@ -257,7 +257,8 @@ pub(super) async fn finish(receiving: Receiving) -> Result<BlobHash, Problem> {
     finished.await.map_err(|_| Problem::unexpected())?.map_err(not_stored)
 }
 
-async fn drain(body: Body) -> Result<(), Problem> {
+/// Reads a body to its end.
+pub(super) async fn drain(body: Body) -> Result<(), Problem> {
     let mut body = body.into_data_stream();
     while next(&mut body).await?.is_some() {}
     Ok(())

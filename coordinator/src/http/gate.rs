@@ -14,6 +14,7 @@ use grange_scheduler::TokenHash;
 use tokio::time::timeout;
 
 use super::serve::Guest;
+use super::unread::Unread;
 use super::{Api, Problem, dashboard, farm, health, origin, sign_in};
 use crate::connection::forbidden;
 
@@ -42,11 +43,17 @@ pub(super) async fn pass(State(api): State<Api>, mut request: Request, next: Nex
     let is_page = is_of_page(request.uri().path());
     let is_free = is_page || FREE_PATHS.contains(&request.uri().path());
     let places = if is_free { &api.free_requests } else { &api.requests };
-    let Ok(_place) = places.try_acquire() else { return too_many().into_response() };
+    let unread = Unread::of(&mut request);
+    let Ok(_place) = places.try_acquire() else {
+        let mut response = too_many().into_response();
+        unread.tell(&mut response);
+        return response;
+    };
     let mut response = match admit(&api, &mut request, is_page).await {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    unread.tell(&mut response);
     dashboard::guard(is_page, &mut response);
     response
 }
@@ -106,10 +113,9 @@ fn too_slow() -> Problem {
 /// first. What a client sends without asking is taken up to a bound and thrown away: who is sending
 /// reads no answer.
 pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Response {
-    let asks = request.headers().contains_key(header::EXPECT);
     match announced(request.headers()) {
         Some(len) if len > MAX => {
-            if !asks && len <= WASTE_MAX {
+            if is_sent_anyway(request.headers()) {
                 let mut body = request.into_body().into_data_stream();
                 while let Some(Ok(_)) = body.next().await {}
             }
@@ -120,6 +126,12 @@ pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Resp
         }
         _ => next.run(request).await,
     }
+}
+
+/// Whether a body that is not wanted is better read to its end.
+pub(super) fn is_sent_anyway(headers: &HeaderMap) -> bool {
+    let asks = headers.contains_key(header::EXPECT);
+    !asks && announced(headers).is_some_and(|len| len <= WASTE_MAX)
 }
 
 impl Caller {

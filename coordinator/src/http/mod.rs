@@ -41,6 +41,7 @@ mod sign_in;
 mod storage;
 mod submit;
 mod tokens;
+mod unread;
 mod uploads;
 
 use std::collections::BTreeSet;

@@ -27,7 +27,7 @@ use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::extract::{Asked, At};
-use super::gate::{Caller, announced};
+use super::gate::{Caller, announced, is_sent_anyway};
 use super::openapi::Problems;
 use super::{Api, Problem, blobs};
 
@@ -180,11 +180,29 @@ pub(super) async fn append(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let part = Part::of(&headers)?;
-    let turn = api.uploads.take(key(&id, &caller)?).await?;
     // It has an end also if nobody waits for its answer any more.
-    let done = tokio::spawn(async move { turn.append(&api, part, body).await }).await;
-    done.map_err(|_| Problem::unexpected())?
+    let appending = tokio::spawn(async move {
+        let mut unread = Some(body);
+        let done = append_part(&api, &caller, &id, &headers, &mut unread).await;
+        if let Some(body) = unread.filter(|_| is_sent_anyway(&headers)) {
+            let _ = blobs::drain(body).await;
+        }
+        done
+    });
+    appending.await.map_err(|_| Problem::unexpected())?
+}
+
+/// Takes the body only when it is wanted.
+async fn append_part(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    headers: &HeaderMap,
+    body: &mut Option<Body>,
+) -> Result<Response, Problem> {
+    let part = Part::of(headers)?;
+    let turn = api.uploads.take(key(id, caller)?).await?;
+    turn.append(api, part, body).await
 }
 
 /// Forget an upload
@@ -348,7 +366,12 @@ impl Known {
 }
 
 impl Turn {
-    async fn append(mut self, api: &Api, part: Part, body: Body) -> Result<Response, Problem> {
+    async fn append(
+        mut self,
+        api: &Api,
+        part: Part,
+        body: &mut Option<Body>,
+    ) -> Result<Response, Problem> {
         let upload = match &*self.stage {
             Stage::Open(upload) => upload.clone(),
             Stage::Whole(_) => return Err(conflict("the upload is complete: GET tells its file")),
@@ -366,6 +389,7 @@ impl Turn {
         let receiving = opened.map_err(|_| Problem::unexpected())?.map_err(blobs::not_stored)?;
         // It may have been collected just now.
         part.check(receiving.offset(), len)?;
+        let body = body.take().unwrap_or_default();
         let written = blobs::write(receiving, 0, body, known.superseded(number)).await;
         let (receiving, arrived) = match written {
             Ok(written) => written,
