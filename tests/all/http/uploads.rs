@@ -56,6 +56,15 @@ fn arriving(farm: &Farm) -> Vec<String> {
     names(&farm.home().join("coordinator/store/arriving"))
 }
 
+/// Waits until so many bytes of a file have arrived. Nobody is told to stop for that.
+fn wait_for_bytes(farm: &Farm, bytes: u64) {
+    let folder = farm.home().join("coordinator/store/arriving");
+    eventually("most of it has arrived", || {
+        let name = names(&folder).pop()?;
+        (std::fs::metadata(folder.join(name)).ok()?.len() >= bytes).then_some(())
+    });
+}
+
 #[test]
 fn a_file_comes_in_parts_and_the_last_answer_tells_its_hash() {
     let farm = Farm::new();
@@ -211,11 +220,7 @@ fn an_upload_goes_on_at_once_while_an_older_connection_seems_to_be_open() {
         let headers = [("Content-Type", PART), ("Upload-Offset", "0"), ("Upload-Complete", "?1")];
         older.send_from_with("PATCH", &path, Some(len), &headers, stalled)
     });
-    let path = farm.home().join("coordinator/store/arriving");
-    eventually("most of it has arrived", || {
-        let name = names(&path).pop()?;
-        (std::fs::metadata(path.join(name)).ok()?.len() >= 1_150_000).then_some(())
-    });
+    wait_for_bytes(&farm, 1_150_000);
 
     // Nobody has ended the older one, and it would be given up as silent only after 30 s.
     let offset: usize = head(&http, &upload)[0].parse().unwrap();
@@ -242,12 +247,12 @@ fn what_broke_off_goes_on_after_the_coordinator_was_killed() {
     let headers = [("Content-Type", PART), ("Upload-Offset", "0"), ("Upload-Complete", "?1")];
     http.send_from_with("PATCH", &upload, Some(bytes.len() as u64), &headers, breaks)
         .expect_err("it broke off");
+    wait_for_bytes(&farm, 1_150_000);
     let before = head(&http, &upload);
     farm.kill_coordinator();
     farm.start_coordinator();
     assert_eq!(head(&http, &upload), before);
     let offset: usize = before[0].parse().unwrap();
-    assert!(offset > 1_000_000, "{offset}");
     let last = append(&http, &upload, offset, "?1", &bytes[offset..]);
     assert_eq!(last.json(201), blob_of(&bytes));
     assert_eq!(arriving(&farm), [""; 0]);
