@@ -1,6 +1,7 @@
 //! Disks that are full: people see it, nothing is damaged, and work goes on by itself when there is
 //! room.
 
+use std::io::Read;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -118,6 +119,36 @@ fn a_farm_whose_disk_is_full_says_so_and_takes_the_frames_when_there_is_room() {
     farm.wait_for_state(job, "completed");
     farm.keeps_its_promise(job, large(3));
     assert_eq!(http.get("/api/v1/farm").json(200)["storage_full"], Value::Null);
+}
+
+#[test]
+fn an_upload_over_http_waits_for_room_where_it_was() {
+    let mut farm = Farm::without_a_coordinator();
+    let Some(disk) = Disk::mount(&farm.home().join("coordinator"), "48m") else { return };
+    farm.start_coordinator();
+    let http = Http::of(&farm, "submitter");
+    let begin =
+        || http.send("POST", "/api/v1/uploads", &[("Upload-Length", "3000000")], Vec::new());
+    let upload = begin().headers["location"].to_str().unwrap().to_owned();
+    let append = |offset: &str, last: &str, bytes: u64| {
+        let headers = [
+            ("Content-Type", "application/partial-upload"),
+            ("Upload-Offset", offset),
+            ("Upload-Complete", last),
+        ];
+        let body = std::io::repeat(7).take(bytes);
+        http.send_from_with("PATCH", &upload, Some(bytes), &headers, body).unwrap()
+    };
+    assert_eq!(append("0", "?0", 1_000_000).status, 204);
+    disk.fill_but(2 << 20);
+    append("1000000", "?1", 2_000_000).problem(503, "not_now", "the farm's storage is full");
+    begin().problem(503, "not_now", "the farm's storage is full: make room at ");
+    assert_eq!(http.get(&upload).json(200)["offset"], 1_000_000);
+    disk.empty();
+    let last = eventually("there is room again", || {
+        Some(append("1000000", "?1", 2_000_000)).filter(|answer| answer.status != 503)
+    });
+    assert_eq!(last.json(201)["len"], 3_000_000);
 }
 
 #[test]

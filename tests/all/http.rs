@@ -9,6 +9,7 @@ mod scenes;
 mod sessions;
 mod states;
 mod trust;
+mod uploads;
 
 use grange_protocol::BlobHash;
 use serde_json::{Value, json};

@@ -10,6 +10,7 @@ mod faults;
 mod instances;
 mod local;
 mod pools;
+mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,6 @@
 //! Files in and out, by their BLAKE3 hash, and manifests of them.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use grange_protocol::client::{Request, Response as Answer};
 use grange_protocol::file::Blob;
 use grange_protocol::limits::BLOB_MAX;
 use grange_protocol::{BlobHash, Manifest, codec};
-use grange_store::{ReceiveError, Store};
+use grange_store::{ReceiveError, Receiving, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
@@ -115,7 +116,8 @@ pub(super) async fn get(
 /// Send a file
 ///
 /// With its `Content-Length`. It is stored if its bytes have the hash; 200 says that the farm had
-/// it already. A file that broke off may be sent again from its beginning.
+/// it already. A file that broke off may be sent again from its beginning; an upload (`/uploads`) goes
+/// on where it broke.
 #[utoipa::path(
     put, path = "/api/v1/blobs/{hash}",
     operation_id = "put_blob", tag = "files", params(("hash" = BlobHash, Path)),
@@ -164,11 +166,11 @@ pub(super) async fn post(
     Ok((StatusCode::CREATED, Json(Blob { hash, len })))
 }
 
-fn room(api: &Api, len: u64) -> Result<(), Problem> {
+pub(super) fn room(api: &Api, len: u64) -> Result<(), Problem> {
     api.shared.storage.refuses(len).map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
-async fn turn(api: &Api) -> Result<SemaphorePermit<'_>, Problem> {
+pub(super) async fn turn(api: &Api) -> Result<SemaphorePermit<'_>, Problem> {
     match tokio::time::timeout(TURN, api.transfers.acquire()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Problem::busy("too many files are on their way: try again in a moment")),
@@ -202,9 +204,22 @@ async fn receive(
         None => store.receive_unnamed(len),
     });
     let opened = opened.await;
-    let mut receiving = opened.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
+    let receiving = opened.map_err(|_| Problem::unexpected())?.map_err(not_stored)?;
     // What an earlier attempt left is not written again; if it differs, the hash tells.
-    let mut there = receiving.offset();
+    let there = receiving.offset();
+    let (receiving, arrived) = write(receiving, there, body, pending()).await?;
+    arrived?;
+    finish(receiving).await
+}
+
+/// Writes a body to a file, but for its first `there` bytes, until it ends or breaks, or until
+/// somebody says why to stop. Returns the file, and how the body ended; an error is the disk's.
+pub(super) async fn write(
+    mut receiving: Receiving,
+    mut there: u64,
+    body: Body,
+    stop: impl Future<Output = Problem>,
+) -> Result<(Receiving, Result<(), Problem>), Problem> {
     let (pieces, mut incoming) = mpsc::channel::<Bytes>(PIECES);
     let writing = spawn_blocking(move || {
         while let Some(mut piece) = incoming.blocking_recv() {
@@ -215,22 +230,26 @@ async fn receive(
         Ok::<_, ReceiveError>(receiving)
     });
     let mut body = body.into_data_stream();
-    let arrived = loop {
-        match next(&mut body).await {
-            Ok(Some(piece)) => {
-                if pieces.send(piece).await.is_err() {
-                    // The writer has ended, and says why.
-                    break Ok(());
-                }
+    let arriving = async {
+        while let Some(piece) = next(&mut body).await? {
+            if pieces.send(piece).await.is_err() {
+                // The writer has ended, and says why.
+                break;
             }
-            Ok(None) => break Ok(()),
-            Err(problem) => break Err(problem),
         }
+        Ok(())
+    };
+    let arrived = tokio::select! {
+        arrived = arriving => arrived,
+        problem = stop => Err(problem),
     };
     drop(pieces);
     let written = writing.await.map_err(|_| Problem::unexpected())?;
-    arrived?;
-    let receiving = written.map_err(not_stored)?;
+    Ok((written.map_err(not_stored)?, arrived))
+}
+
+/// Verifies a file that has come, and makes it durable. Returns its hash.
+pub(super) async fn finish(receiving: Receiving) -> Result<BlobHash, Problem> {
     let finished = spawn_blocking(move || {
         let hash = receiving.hash();
         receiving.finish().map(|()| hash)
@@ -238,7 +257,8 @@ async fn receive(
     finished.await.map_err(|_| Problem::unexpected())?.map_err(not_stored)
 }
 
-async fn drain(body: Body) -> Result<(), Problem> {
+/// Reads a body to its end.
+pub(super) async fn drain(body: Body) -> Result<(), Problem> {
     let mut body = body.into_data_stream();
     while next(&mut body).await?.is_some() {}
     Ok(())
@@ -258,6 +278,6 @@ async fn next(body: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, Pr
     }
 }
 
-fn not_stored(error: ReceiveError) -> Problem {
+pub(super) fn not_stored(error: ReceiveError) -> Problem {
     storage::not_stored(&error).into()
 }

@@ -130,10 +130,9 @@ fn too_slow() -> Problem {
 /// first. What a client sends without asking is taken up to a bound and thrown away: who is sending
 /// reads no answer.
 pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Response {
-    let asks = request.headers().contains_key(header::EXPECT);
     match announced(request.headers()) {
         Some(len) if len > MAX => {
-            if !asks && len <= WASTE_MAX {
+            if is_sent_anyway(request.headers()) {
                 let mut body = request.into_body().into_data_stream();
                 while let Some(Ok(_)) = body.next().await {}
             }
@@ -144,6 +143,12 @@ pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Resp
         }
         _ => next.run(request).await,
     }
+}
+
+/// Whether a body that is not wanted is better read to its end.
+pub(super) fn is_sent_anyway(headers: &HeaderMap) -> bool {
+    let asks = headers.contains_key(header::EXPECT);
+    !asks && announced(headers).is_some_and(|len| len <= WASTE_MAX)
 }
 
 impl Caller {

@@ -8,7 +8,7 @@
 //! shows a token, which is checked before anything else is read ([`gate`]): programs in a header,
 //! browsers in a cookie ([`sign_in`]), which counts only for what the dashboard itself asks
 //! ([`origin`]). Bodies are limited by kind of request, files pass through in pieces and
-//! never lie in memory ([`blobs`], [`download`]), and whoever is too slow holds up nobody else.
+//! never lie in memory ([`blobs`], [`uploads`], [`download`]), and whoever is too slow holds up nobody else.
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 #![expect(unused_qualifications, reason = "utoipa's macros write paths in full")]
@@ -44,6 +44,7 @@ mod storage;
 mod submit;
 mod tokens;
 mod unread;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -92,6 +93,7 @@ struct Api {
     short_requests: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
+    uploads: uploads::Uploads,
     readings: Arc<Semaphore>,
     /// Small pictures that are made at once; more wait.
     makers: Arc<Semaphore>,
@@ -103,6 +105,7 @@ struct Api {
 impl Api {
     fn new(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Self {
         Self {
+            uploads: uploads::Uploads::of(&shared.store),
             makers: pictures::makers(),
             hosts: Arc::new(origin::Hosts::new(hosts)),
             cookie: sign_in::cookie_name(&shared.authority.sha256()).into(),
@@ -192,6 +195,8 @@ fn router(shared: Arc<Shared>, hosts: &BTreeSet<String>) -> Router {
     let (files, of_files) = OpenApiRouter::new()
         .routes(routes!(blobs::get, blobs::put))
         .routes(routes!(blobs::post))
+        .routes(routes!(uploads::create))
+        .routes(routes!(uploads::state, uploads::append, uploads::forget))
         .routes(routes!(archive::zip))
         .split_for_parts();
     document.merge(of_lists);

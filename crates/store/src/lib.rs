@@ -8,6 +8,8 @@
 mod dirsync;
 mod receiving;
 mod store;
+mod upload;
 
 pub use receiving::{ReceiveError, Receiving};
 pub use store::{Collected, Copied, Pin, Store};
+pub use upload::{Announced, Upload};

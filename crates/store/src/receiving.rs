@@ -11,6 +11,7 @@ use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
 
 use crate::store::Store;
+use crate::upload::Upload;
 
 /// Write the bytes from [`Receiving::offset`] on, then [`Receiving::finish`]. Dropped before that,
 /// it leaves what has arrived for the next attempt.
@@ -26,8 +27,18 @@ pub struct Receiving {
     written: u64,
     /// Some of it was there before, which others may have sent.
     went_on: bool,
-    /// Whose file it is that somebody may go on with.
-    resumable: Option<BlobHash>,
+    left: Left,
+}
+
+/// What becomes of a file that is not whole.
+#[derive(Debug)]
+enum Left {
+    /// It is removed: nobody can go on with it.
+    Nothing,
+    /// Whoever sends the file with this hash goes on with it.
+    For(BlobHash),
+    /// Whose upload it is goes on with it.
+    Of(Arc<Upload>),
 }
 
 impl Receiving {
@@ -42,19 +53,27 @@ impl Receiving {
         let path = if alone { resumable.clone() } else { store.claim_scratch() };
         let copied = if alone { Ok(()) } else { copy_of_what_is_there(&resumable, &path) };
         let opened = copied.and_then(|()| open_arriving(&path, blob.len));
-        Self::with(store, path, opened, Some(blob.hash), blob.len, Some(blob.hash))
+        Self::with(store, path, opened, Some(blob.hash), blob.len, Left::For(blob.hash))
+    }
+
+    /// Goes on with an upload, of which all has come from its owner.
+    pub(crate) fn go_on(store: Arc<Store>, upload: Arc<Upload>) -> Result<Self, ReceiveError> {
+        let (path, what) = (upload.path().to_path_buf(), *upload.announced());
+        store.claim(&path);
+        let opened = open_upload(&upload, what.len);
+        Self::with(store, path, opened, what.hash, what.len, Left::Of(upload))
     }
 
     pub(crate) fn begin_unnamed(store: Arc<Store>, len: u64) -> Result<Self, ReceiveError> {
         let path = store.claim_scratch();
         let opened = open_arriving(&path, len);
-        Self::with(store, path, opened, None, len, None)
+        Self::with(store, path, opened, None, len, Left::Nothing)
     }
 
     pub(crate) fn begin_anew(store: Arc<Store>, blob: Blob) -> Result<Self, ReceiveError> {
         let path = store.claim_scratch();
         let opened = open_arriving(&path, blob.len);
-        Self::with(store, path, opened, Some(blob.hash), blob.len, None)
+        Self::with(store, path, opened, Some(blob.hash), blob.len, Left::Nothing)
     }
 
     fn with(
@@ -63,16 +82,21 @@ impl Receiving {
         opened: io::Result<(File, blake3::Hasher, u64)>,
         hash: Option<BlobHash>,
         len: u64,
-        resumable: Option<BlobHash>,
+        left: Left,
     ) -> Result<Self, ReceiveError> {
         match opened {
             Ok((file, hasher, written)) => {
-                let went_on = written > 0;
-                Ok(Self { store, hash, len, path, file, hasher, written, went_on, resumable })
+                let went_on = written > 0 && !matches!(left, Left::Of(_));
+                Ok(Self { store, hash, len, path, file, hasher, written, went_on, left })
             }
             Err(error) => {
                 store.unclaim(&path);
-                if resumable.map(|hash| store.resumable(hash)).as_ref() != Some(&path) {
+                let stays = match left {
+                    Left::Nothing => false,
+                    Left::For(hash) => store.resumable(hash) == path,
+                    Left::Of(_) => true,
+                };
+                if !stays {
                     let _ = fs::remove_file(&path);
                 }
                 Err(ReceiveError::of(error))
@@ -94,7 +118,7 @@ impl Receiving {
         if let Err(error) = written {
             // What is there now is of no known length, and what has come of many files may be what
             // fills the disk.
-            self.resumable = None;
+            self.left = Left::Nothing;
             return Err(ReceiveError::of(error));
         }
         self.hasher.update(bytes);
@@ -117,17 +141,26 @@ impl Receiving {
         let hash = self.hash();
         match self.hash {
             Some(expected) if expected != hash => {
-                self.resumable = None;
+                self.left = Left::Nothing;
                 if !self.went_on {
                     return Err(ReceiveError::Hash);
                 }
                 self.store.doubt(expected);
                 return Err(ReceiveError::Before);
             }
-            None if self.store.claim_len(hash) == Some(self.len) => return Ok(()),
+            None if self.store.claim_len(hash) == Some(self.len) => {
+                self.left = Left::Nothing;
+                return Ok(());
+            }
             _ => {}
         }
-        self.settle(hash).map_err(ReceiveError::of)
+        let settled = self.settle(hash);
+        if let Left::Of(_) = self.left {
+            // It is there under its hash; or what of it is on the disk nobody knows, and a hash that
+            // would tell need not have been announced.
+            self.left = Left::Nothing;
+        }
+        settled.map_err(ReceiveError::of)
     }
 
     fn settle(&mut self, hash: BlobHash) -> io::Result<()> {
@@ -149,15 +182,16 @@ impl Receiving {
 impl Drop for Receiving {
     fn drop(&mut self) {
         self.store.unclaim(&self.path);
-        match self.resumable {
+        match &self.left {
             // Nobody will go on with this: others have brought all of it meanwhile, or it is doubted.
-            Some(hash) if self.store.contains(hash) || self.store.doubts(hash) => {
+            Left::For(hash) if self.store.contains(*hash) || self.store.doubts(*hash) => {
                 drop(fs::remove_file(&self.path));
             }
-            Some(hash) if self.path == self.store.resumable(hash) => {}
-            Some(hash) => self.store.leave(&self.path, hash),
+            Left::For(hash) if self.path == self.store.resumable(*hash) => {}
+            Left::For(hash) => self.store.leave(&self.path, *hash),
+            Left::Of(upload) => upload.remember(self.hasher.clone(), self.written),
             // Renamed away after success; after a failure nobody can go on with it.
-            None => drop(fs::remove_file(&self.path)),
+            Left::Nothing => drop(fs::remove_file(&self.path)),
         }
     }
 }
@@ -196,6 +230,18 @@ fn open_arriving(path: &Path, len: u64) -> io::Result<(File, blake3::Hasher, u64
     Ok((file, hasher, there))
 }
 
+/// The same for an upload that is there, and without reading what was hashed before.
+fn open_upload(upload: &Upload, len: u64) -> io::Result<(File, blake3::Hasher, u64)> {
+    let there = fs::metadata(upload.path())?.len();
+    match upload.recall() {
+        Some((hasher, written)) if written == there => {
+            let file = OpenOptions::new().append(true).open(upload.path())?;
+            Ok((file, hasher, written))
+        }
+        _ => open_arriving(upload.path(), len),
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     #[error("{expected} bytes were announced and {got} came")]
@@ -211,7 +257,7 @@ pub enum ReceiveError {
 }
 
 impl ReceiveError {
-    fn of(error: io::Error) -> Self {
+    pub(crate) fn of(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             _ => Self::Io(error),

@@ -282,7 +282,7 @@ impl Store {
 
     fn collect_arriving(&self) -> io::Result<()> {
         const STALE: Duration = Duration::from_secs(24 * 3600);
-        for entry in fs::read_dir(self.root.join(ARRIVING))? {
+        for entry in fs::read_dir(self.arriving())? {
             let entry = entry?;
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
             if age > STALE && !self.lock().arriving.contains(&entry.path()) {
@@ -292,9 +292,14 @@ impl Store {
         Ok(())
     }
 
+    /// Where what is on its way lies.
+    pub(crate) fn arriving(&self) -> PathBuf {
+        self.root.join(ARRIVING)
+    }
+
     /// Where what has come of a file lies until somebody goes on with it.
     pub(crate) fn resumable(&self, hash: BlobHash) -> PathBuf {
-        self.root.join(ARRIVING).join(hash.to_hex())
+        self.arriving().join(hash.to_hex())
     }
 
     /// Makes a path one's own, if nobody is writing there.
@@ -307,7 +312,7 @@ impl Store {
         let mut state = self.lock();
         state.scratch_names += 1;
         let name = format!("{}.{}.scratch", std::process::id(), state.scratch_names);
-        let path = self.root.join(ARRIVING).join(name);
+        let path = self.arriving().join(name);
         state.arriving.insert(path.clone());
         path
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use grange_protocol::BlobHash;
 use grange_protocol::file::Blob;
-use grange_store::{Collected, ReceiveError, Store};
+use grange_store::{Announced, Collected, ReceiveError, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -160,6 +160,85 @@ fn what_was_left_and_is_not_of_the_file_is_thrown_away() {
     receiving.write(b"23456789").unwrap();
     assert!(matches!(receiving.finish(), Err(ReceiveError::Before)));
     assert_eq!(arriving(&dir), 0);
+}
+
+fn announced(bytes: &[u8], hash: Option<BlobHash>) -> Announced {
+    Announced { key: BlobHash::of(b"a name"), owner: 7, len: bytes.len() as u64, hash }
+}
+
+#[test]
+fn an_upload_comes_in_parts_also_over_an_end_of_the_process() {
+    let (store, dir) = store();
+    let bytes = b"0123456789";
+    for hash in [None, Some(BlobHash::of(bytes))] {
+        let what = announced(bytes, hash);
+        let upload = store.begin_upload(what).unwrap();
+        let mut receiving = upload.go_on().unwrap();
+        receiving.write(b"012").unwrap();
+        drop(receiving);
+        assert_eq!(upload.offset(), Some(3));
+        let mut receiving = upload.go_on().unwrap();
+        assert_eq!(receiving.offset(), 3);
+        receiving.write(b"34").unwrap();
+        // Whoever is killed drops nothing.
+        std::mem::forget(receiving);
+
+        let reopened = Arc::new(Store::open(dir.path()).unwrap());
+        let left = reopened.uploads().unwrap();
+        let [upload] = &left[..] else { panic!("{left:?}") };
+        assert_eq!((*upload.announced(), upload.offset()), (what, Some(5)));
+        let mut receiving = upload.go_on().unwrap();
+        assert!(matches!(receiving.write(b"56789 and more"), Err(ReceiveError::Length { .. })));
+        receiving.write(b"56789").unwrap();
+        assert_eq!(receiving.hash(), BlobHash::of(bytes));
+        receiving.finish().unwrap();
+        assert_eq!(reopened.read_small(BlobHash::of(bytes), 10).unwrap(), bytes);
+        assert_eq!((upload.offset(), arriving(&dir)), (None, 0));
+    }
+}
+
+#[test]
+fn an_upload_of_other_bytes_than_the_announced_ones_is_gone_and_nobody_is_doubted() {
+    let (store, dir) = store();
+    let wanted = blob(b"right");
+    let upload = store.begin_upload(announced(b"right", Some(wanted.hash))).unwrap();
+    upload.go_on().unwrap().write(b"wr").unwrap();
+    let mut receiving = upload.go_on().unwrap();
+    receiving.write(b"ong").unwrap();
+    assert!(matches!(receiving.finish(), Err(ReceiveError::Hash)));
+    assert_eq!((upload.offset(), arriving(&dir)), (None, 0));
+    store.receive(wanted).unwrap().write(b"ri").unwrap();
+    assert_eq!(store.receive(wanted).unwrap().offset(), 2);
+}
+
+#[test]
+fn an_upload_stays_for_a_day_and_no_longer_than_the_host_runs() {
+    let (store, dir) = store();
+    let upload = store.begin_upload(announced(b"0123456789", None)).unwrap();
+    upload.go_on().unwrap().write(b"01234").unwrap();
+    store.collect(0, Duration::ZERO, |_| false).unwrap();
+    assert_eq!(upload.offset(), Some(5));
+    let path = fs::read_dir(dir.path().join("arriving")).unwrap().next().unwrap().unwrap().path();
+    let age = |hours: u64| {
+        let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+        fs::File::open(&path).unwrap().set_modified(then).unwrap();
+    };
+    age(23);
+    store.collect(0, Duration::ZERO, |_| false).unwrap();
+    assert_eq!(upload.offset(), Some(5));
+    age(25);
+    store.collect(0, Duration::ZERO, |_| false).unwrap();
+    assert_eq!(upload.offset(), None);
+
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    fs::write(&path, b"01234").unwrap();
+    assert_eq!(store.uploads().unwrap().len(), 1);
+    // The host was started since, as its id says, which is the last part of the name.
+    let (before, _) = name.rsplit_once('.').unwrap().0.rsplit_once('.').unwrap();
+    let older = path.with_file_name(format!("{before}.0123456789abcdef.upload"));
+    fs::rename(&path, &older).unwrap();
+    assert_eq!(store.uploads().unwrap().len(), 0);
+    assert!(!older.exists());
 }
 
 #[test]

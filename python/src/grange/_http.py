@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +44,8 @@ SILENCE_S = 30.0
 """Lines come at least every 10 s, events every 15 s; after so long without any the farm is gone."""
 PIECE = 256 << 10
 """Bytes of a file in one go."""
+PARTS_MIN = 4 << 20
+"""Files of more bytes go on where their connection broke; the others are one request."""
 UPLOADS = 4
 """Files on their way to a farm at once."""
 
@@ -232,6 +235,7 @@ class Api:
         json: Json = None,
         body: Body | None = None,
         length: int | None = None,
+        kind: str = "application/octet-stream",
         headers: Mapping[str, str] | None = None,
         repeat: bool = False,
     ) -> Ask:
@@ -246,7 +250,7 @@ class Api:
             lines += f"{checked(key)}: {checked(value)}\r\n"
             repeat = repeat or key.lower() == "idempotency-key"
         if body is not None:
-            lines += "Content-Type: application/octet-stream\r\n"
+            lines += f"Content-Type: {kind}\r\n"
         elif json is not None:
             body = json_.dumps(json, separators=(",", ":")).encode()
             lines += "Content-Type: application/json\r\n"
@@ -267,12 +271,7 @@ class Api:
             except Broken as error:
                 patience.again_after(error, ask.repeat)
                 continue
-            try:
-                return json_.loads(data) if data else None
-            except ValueError:
-                raise GrangeError(
-                    f"the farm's answer to {ask.target} is not JSON: see that it is a Grange farm"
-                ) from None
+            return _parsed(ask, data)
 
     def _open(self, ask: Ask, *, patience_s: float = PATIENCE_S) -> Answer:
         """An answer that is no refusal, before its body was read."""
@@ -306,39 +305,72 @@ class Api:
 
     def _send_file(self, path: Path, known: str | None, on_bytes: OnBytes | None) -> Blob:
         with open(path, "rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
-            identity = Identity.of(path, before)
-            size = identity.size
-
-            def pieces() -> Iterator[memoryview]:
-                buffer = memoryview(bytearray(min(PIECE, max(size, 1))))
-                sent = 0
-                os.lseek(file.fileno(), 0, os.SEEK_SET)
-                while sent < size:
-                    count = file.readinto(buffer[: size - sent])
-                    if not count:
-                        raise GrangeError(
-                            f"{path} became shorter while it was sent: save it, then try again"
-                        )
-                    yield buffer[:count]
-                    sent += count
-                    if on_bytes:
-                        on_bytes(sent, size)
-
-            def ask(method: str, to: str) -> Json:
-                return self._json(self._ask(method, to, body=pieces, length=size, repeat=True))
-
+            source = _Source(path, file, on_bytes)
             try:
-                told = ask("PUT", f"/blobs/{known}") if known else ask("POST", "/blobs")
+                told = self._send(source, known)
             except Refused as refused:
                 if not known or refused.status != 422:
                     raise
                 # The file is not what was remembered of it.
-                self.hashes.forget(identity)
-                told = ask("POST", "/blobs")
-            if Identity.of(path, os.fstat(file.fileno())) == identity:
-                self.hashes.put(identity, told["hash"])
+                self.hashes.forget(source.identity)
+                told = self._send(source, None)
+            if not source.has_changed():
+                self.hashes.put(source.identity, told["hash"])
             return Blob(told["hash"], told["len"])
+
+    def _send(self, source: _Source, known: str | None) -> Json:
+        if source.size > PARTS_MIN:
+            return self._send_parts(source, known)
+        method, to = ("PUT", f"/blobs/{known}") if known else ("POST", "/blobs")
+        ask = self._ask(method, to, body=source.pieces, length=source.size, repeat=True)
+        return self._json(ask)
+
+    def _send_parts(self, source: _Source, known: str | None) -> Json:
+        """Sends a file to an upload of the farm, going on where a connection broke."""
+        patience = _Patience(PATIENCE_S)
+        upload, offset = self._begin_upload(source.size, known), 0
+        while True:
+            try:
+                return self._send_part(upload, source, offset)
+            except (NotConnected, *Broken) as error:
+                patience.again_after(error, True)
+            except Refused as refused:
+                # It is unknown, silent, somewhere else, or busy.
+                patience.again_after(refused, refused.status in (404, 408, 409, 503))
+            try:
+                told = self.get(upload)
+                if told["blob"]:
+                    return told["blob"]
+                if told["offset"] > offset:
+                    patience.rest()
+                offset = told["offset"]
+                if not source.has_changed():
+                    continue
+                self.delete(upload)
+            except Refused as refused:
+                if refused.status != 404:
+                    raise
+            upload, offset = self._begin_upload(source.size, known), 0
+
+    def _begin_upload(self, size: int, known: str | None) -> str:
+        """The path of a new upload."""
+        headers = {"Upload-Length": str(size), "Upload-Complete": "?0"}
+        ask = self._ask("POST", "/uploads", query={"hash": known}, headers=headers, repeat=True)
+        answer = self._open(ask)
+        answer.finish()
+        return answer.header("Location")
+
+    def _send_part(self, upload: str, source: _Source, offset: int) -> Json:
+        """Sends all from a byte on. If that breaks, nobody knows how far it came."""
+        ask = self._ask(
+            "PATCH",
+            upload,
+            body=lambda: source.pieces(offset),
+            length=source.size - offset,
+            kind="application/partial-upload",
+            headers={"Upload-Offset": str(offset), "Upload-Complete": "?1"},
+        )
+        return _parsed(ask, self._open(ask, patience_s=0.0).read())
 
     def _receive(self, path: str, file: int, length: int | None, on_bytes: OnBytes | None) -> None:
         """Writes a file of the farm to an open one, going on where a connection broke."""
@@ -380,6 +412,40 @@ class Api:
                 raise
             answer.finish()
             return
+
+
+class _Source:
+    """A file that is sent as it was when it was opened, from any byte on."""
+
+    def __init__(self, path: Path, file: FileIO, on_bytes: OnBytes | None) -> None:
+        self._path = path
+        self._file = file
+        self._on_bytes = on_bytes
+        self._told = 0
+        self.identity = Identity.of(path, os.fstat(file.fileno()))
+        self.size = self.identity.size
+
+    def has_changed(self) -> bool:
+        """Whether it is another file by now, for all that the file system says."""
+        return Identity.of(self._path, os.fstat(self._file.fileno())) != self.identity
+
+    def pieces(self, offset: int = 0) -> Iterator[memoryview]:
+        """The rest of it. What was told to be done stays so, unless it begins anew."""
+        buffer = memoryview(bytearray(min(PIECE, max(self.size, 1))))
+        sent = offset
+        self._told = self._told if offset else 0
+        os.lseek(self._file.fileno(), offset, os.SEEK_SET)
+        while sent < self.size:
+            count = self._file.readinto(buffer[: self.size - sent])
+            if not count:
+                raise GrangeError(
+                    f"{self._path} became shorter while it was sent: save it, then try again"
+                )
+            yield buffer[:count]
+            sent += count
+            if self._on_bytes and sent > self._told:
+                self._told = sent
+                self._on_bytes(sent, self.size)
 
 
 class _Patience:
@@ -448,6 +514,15 @@ def checked(text: str) -> str:
     if any(char in text for char in "\r\n\0") or not text.isascii():
         raise ValueError(f"{text!r} cannot be said in a header: use plain ASCII")
     return text
+
+
+def _parsed(ask: Ask, data: bytes) -> Json:
+    try:
+        return json_.loads(data) if data else None
+    except ValueError:
+        raise GrangeError(
+            f"the farm's answer to {ask.target} is not JSON: see that it is a Grange farm"
+        ) from None
 
 
 def _refused(status: int, body: bytes) -> Refused:

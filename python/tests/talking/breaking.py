@@ -83,7 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         self.number = next(self.server.numbers)
 
     def _any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        if self.command != "PATCH":
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/api/v1/ca.pem":
             return self.say(200, self.server.authority.pem.encode(), kind="text/plain")
         asked = Asked(self.command, self.path, dict(self.headers), body, self.number)
@@ -94,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.problem(404, "not_found", f"there is nothing at {self.path}")
         return answer(self, asked)
 
-    do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
 
     def say(self, status: int, body: bytes, kind: str = "application/json", **headers) -> None:
         self.send_response(status)
@@ -186,3 +188,39 @@ class Given:
 
     def __call__(self, handler: Handler, _: Asked) -> None:
         handler.json(self.value, self.status, **self.headers)
+
+
+class Upload:
+    """An upload of a farm. Its first connections break after so many bytes each."""
+
+    def __init__(self, farm: FakeFarm, hash: str, *breaks: int, id: str = "1") -> None:
+        self.data = b""
+        self.path = f"/api/v1/uploads/{id}"
+        self.is_known = True
+        self.headers: list[dict[str, str]] = []
+        """Of each part."""
+        self._hash = hash
+        self._breaks = deque(breaks)
+        self._blob: dict[str, object] | None = None
+        farm.on(f"PATCH {self.path}", self._append)
+        farm.on(f"GET {self.path}", self._tell)
+
+    def begin(self, handler: Handler, _: Asked) -> None:
+        """Answers who wants to begin."""
+        handler.say(201, b"", Location=self.path)
+
+    def _append(self, handler: Handler, asked: Asked) -> None:
+        self.headers.append(asked.headers)
+        left = int(asked.headers["Content-Length"])
+        assert int(asked.headers["Upload-Offset"]) == len(self.data)
+        if self._breaks:
+            self.data += handler.rfile.read(min(left, self._breaks.popleft()))
+            return handler.hang_up()
+        self.data += handler.rfile.read(left)
+        self._blob = {"hash": self._hash, "len": len(self.data)}
+        return handler.json(self._blob, 201)
+
+    def _tell(self, handler: Handler, _: Asked) -> None:
+        if not self.is_known:
+            return handler.problem(404, "not_found", "there is no such upload of yours")
+        return handler.json({"offset": len(self.data), "len": 0, "blob": self._blob})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from breaking import Given
+from breaking import Given, Upload
 
 from grange import GrangeError, NotConnected, Refused
 from grange._hashes import Hashes, Identity
@@ -81,6 +82,107 @@ def test_an_upload_that_breaks_begins_anew(farm, api, tmp_path):
     )
     assert api.upload(path).hash == HASH
     assert [len(asked.body) for asked in farm.asked] == [600_000, 600_000]
+
+
+LARGE = 6 << 20
+
+
+def large(path: Path) -> tuple[Path, bytes]:
+    data = os.urandom(LARGE)
+    return old(path, data), data
+
+
+def test_a_large_file_goes_on_at_the_byte_where_it_broke(farm, api, tmp_path):
+    path, data = large(tmp_path / "a.blend")
+    upload = Upload(farm, HASH, 2_000_001, 0, 3_000_000)
+    farm.on("POST /api/v1/uploads", upload.begin)
+    heard = []
+    blob = api.upload(path, lambda *told: heard.append(told))
+    assert (blob.hash, blob.len) == (HASH, LARGE)
+    assert upload.data == data
+    offsets = [int(headers["Upload-Offset"]) for headers in upload.headers]
+    assert offsets == [0, 2_000_001, 2_000_001, 5_000_001]
+    assert {headers["Upload-Complete"] for headers in upload.headers} == {"?1"}
+    assert {headers["Content-Type"] for headers in upload.headers} == {"application/partial-upload"}
+    assert farm.asked[0].headers["Upload-Length"] == str(LARGE)
+    assert heard == sorted(set(heard)), "it goes back"
+    assert heard[-1] == (LARGE, LARGE)
+    assert api.hashes.get(Identity.of(path)) == HASH
+
+
+def test_a_large_file_whose_last_answer_was_lost_is_not_sent_again(farm, api, tmp_path):
+    path, data = large(tmp_path / "a.blend")
+    upload = Upload(farm, HASH)
+    farm.on("POST /api/v1/uploads", upload.begin)
+    answer = upload.path
+    told = farm.answers[f"PATCH {answer}"].pop()
+
+    def lose(handler, asked):
+        handler.json = lambda *_: handler.hang_up()
+        told(handler, asked)
+
+    farm.on(f"PATCH {answer}", lose)
+    assert api.upload(path).hash == HASH
+    assert upload.data == data
+    assert farm.paths() == ["POST /uploads", "PATCH /uploads/1", "GET /uploads/1"]
+
+
+def test_an_upload_that_the_farm_knows_no_more_begins_anew(farm, api, tmp_path):
+    path, data = large(tmp_path / "a.blend")
+    first, second = Upload(farm, OTHER, 3_000_000), Upload(farm, HASH, 3_000_000, id="2")
+    first.is_known = False
+    farm.on("POST /api/v1/uploads", first.begin, second.begin)
+    heard = []
+    assert api.upload(path, lambda done, _: heard.append(done)).hash == HASH
+    assert second.data == data
+    backwards = [after for before, after in itertools.pairwise(heard) if after <= before]
+    assert len(backwards) == 1, "it goes back where it begins anew, and nowhere else"
+    assert heard[-1] == LARGE
+
+
+def test_a_large_file_that_changes_before_it_goes_on_begins_anew(farm, api, tmp_path):
+    path, data = large(tmp_path / "a.blend")
+    first, second = Upload(farm, OTHER, 3_000_000), Upload(farm, HASH, id="2")
+    changed = data[::-1]
+    tell = farm.answers[f"GET {first.path}"].pop()
+
+    def change_and_tell(handler, asked):
+        path.write_bytes(changed)
+        tell(handler, asked)
+
+    farm.on(f"GET {first.path}", change_and_tell)
+    farm.on(f"DELETE {first.path}", lambda h, _: h.say(204, b""))
+    farm.on("POST /api/v1/uploads", first.begin, second.begin)
+    assert api.upload(path).hash == HASH
+    assert second.data == changed
+    assert f"DELETE /uploads/{first.path[-1]}" in farm.paths()
+    assert api.hashes.get(Identity.of(path)) is None, "it is not what it was when it began"
+
+
+def test_a_wrong_memory_of_a_large_file_is_forgotten(farm, api, tmp_path):
+    path, data = large(tmp_path / "a.blend")
+    api.hashes.put(Identity.of(path), OTHER)
+    farm.on("POST /api/v1/blobs/missing", Given({"missing": [OTHER]}))
+    known, unknown = Upload(farm, OTHER), Upload(farm, HASH, id="2")
+    farm.on(f"POST /api/v1/uploads?hash={OTHER}", known.begin)
+    farm.on("POST /api/v1/uploads", unknown.begin)
+
+    def refuse(handler, _):
+        handler.rfile.read(LARGE)
+        handler.problem(422, "invalid", "their hash differs")
+
+    farm.answers[f"PATCH {known.path}"].pop()
+    farm.on(f"PATCH {known.path}", refuse)
+    assert api.upload(path).hash == HASH
+    assert unknown.data == data
+
+
+def test_a_farm_that_takes_nothing_of_a_large_file_is_given_up(farm, api, tmp_path):
+    path, _ = large(tmp_path / "a.blend")
+    upload = Upload(farm, HASH, *[0] * 1_000)
+    farm.on("POST /api/v1/uploads", upload.begin)
+    with pytest.raises(NotConnected, match="broke"):
+        api.upload(path)
 
 
 def test_many_files_are_asked_for_once(farm, api, tmp_path):

@@ -170,3 +170,19 @@ fn a_token_that_is_revoked_hears_nothing_more_also_where_something_always_happen
     assert!(last.data.get("agent").is_some(), "{last:?}");
     assert_eq!(events.broke, None, "the farm did not end it");
 }
+
+#[test]
+fn an_answer_that_comes_before_a_body_was_read_ends_the_connection_and_says_so() {
+    let farm = Farm::new();
+    let http = Http::of(&farm, "submitter");
+    let post = |http: &Http, kind: &str, body: &[u8]| {
+        let answer = http.send("POST", "/api/v1/jobs", &[("Content-Type", kind)], body.to_vec());
+        let ends = answer.headers.get("connection").is_some_and(|told| told == "close");
+        (answer.status, ends)
+    };
+    assert_eq!(post(&http, "text/plain", b"hello"), (415, true));
+    assert_eq!(post(&http, "text/plain", b""), (415, false));
+    assert_eq!(post(&http, "application/json", b"hello"), (400, false));
+    let nobody = http.with_token(&"0".repeat(32));
+    assert_eq!(post(&nobody, "application/json", b"hello"), (401, false), "a short one is read");
+}

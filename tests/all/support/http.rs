@@ -71,6 +71,17 @@ impl Http {
         len: Option<u64>,
         body: impl Read + 'static,
     ) -> Result<Answer, ureq::Error> {
+        self.send_from_with(method, path, len, &[], body)
+    }
+
+    pub(crate) fn send_from_with(
+        &self,
+        method: &str,
+        path: &str,
+        len: Option<u64>,
+        headers: &[(&str, &str)],
+        body: impl Read + 'static,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -78,6 +89,9 @@ impl Http {
             .header("Expect", "100-continue");
         if let Some(len) = len {
             request = request.header("Content-Length", len.to_string());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let body = SendBody::from_owned_reader(body);
         Answer::read(self.agent.run(request.body(body).unwrap())?)

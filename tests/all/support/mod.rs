@@ -1,5 +1,6 @@
 //! Farms of real processes, for stories.
 
+pub(crate) mod cable;
 pub(crate) mod disk;
 pub(crate) mod farm;
 pub(crate) mod gpus;
