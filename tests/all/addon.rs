@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -30,13 +29,17 @@ fn every_blender(name: &str) -> Vec<Command> {
 }
 
 /// Ends well and says so.
-fn well(command: &mut Command) -> String {
+fn well(command: &mut Command) {
+    ends_well(command).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+fn ends_well(command: &mut Command) -> Result<(), String> {
     let done = command.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    let complained = String::from_utf8_lossy(&done.stderr);
-    let well = done.status.success() && said.contains("all is well");
-    assert!(well, "{command:?}: {said}{complained}");
-    said
+    let said = String::from_utf8_lossy(&done.stdout);
+    if done.status.success() && said.contains("all is well") {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {said}{}", String::from_utf8_lossy(&done.stderr)))
 }
 
 /// What `cargo xtask test` has packed.
@@ -149,61 +152,45 @@ impl Drop for Screen {
     }
 }
 
-/// Windows take all the time of a small machine: one after the other.
-static ONE_WINDOW: Mutex<()> = Mutex::new(());
+/// What people do in a window while shots render there.
+const SCENARIOS: [&str; 11] = [
+    "renders_three",
+    "escape_cancels",
+    "full_screen_keeps_the_layout",
+    "keeps_the_interface",
+    "undo_and_save_in_the_middle",
+    "renders_where_timers_may_not_write",
+    "a_new_file_ends_it",
+    "turned_off_in_the_middle",
+    "stops_after_the_picture",
+    "an_error_ends_it",
+    A_FARM_IS_WATCHED,
+];
+const A_FARM_IS_WATCHED: &str = "a_farm_is_watched";
 
-fn in_a_window(scenario: &str) {
-    let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (screen, folder) = (Screen::new(), TempDir::new().unwrap());
-    well(&mut screen.blender("window.py", &[scenario.as_ref(), folder.path().as_os_str()]));
+/// One after the other, for windows take most of a small machine; and in one test, for tests that wait
+/// for one another take threads from all others.
+#[test]
+fn whatever_is_done_in_a_window_ends_as_it_should() {
+    let in_a_window = |scenario: &&str| match *scenario {
+        A_FARM_IS_WATCHED => watch_a_farm(),
+        scenario => {
+            let (screen, folder) = (Screen::new(), TempDir::new().unwrap());
+            let arguments = [scenario.as_ref(), folder.path().as_os_str()];
+            ends_well(&mut screen.blender("window.py", &arguments))
+        }
+    };
+    let wrong: Vec<String> =
+        SCENARIOS.iter().filter_map(|scenario| in_a_window(scenario).err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn a_farm_is_watched_to_the_end_while_the_window_is_alive() {
+fn watch_a_farm() -> Result<(), String> {
     let farm = farm_of(&[blender()]);
     let connect = connect_string(&farm, "submitter", "ada");
-    let _alone = ONE_WINDOW.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (screen, folder, user) = (Screen::new(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut command =
         screen.blender("farm_window.py", &[folder.path().as_os_str(), connect.as_ref()]);
     command.env("BLENDER_USER_RESOURCES", user.path()).env("HOME", user.path());
-    well(command.env_remove("GRANGE_CONNECT").env_remove("XDG_CONFIG_HOME"));
-}
-
-#[test]
-fn shots_render_while_the_window_is_alive() {
-    in_a_window("renders_three");
-}
-
-#[test]
-fn escape_in_the_middle_cancels_and_puts_everything_back() {
-    in_a_window("escape_cancels");
-}
-
-#[test]
-fn a_full_screen_display_keeps_the_layout() {
-    in_a_window("full_screen_keeps_the_layout");
-    in_a_window("keeps_the_interface");
-}
-
-#[test]
-fn undo_and_save_in_the_middle_change_nothing() {
-    in_a_window("undo_and_save_in_the_middle");
-}
-
-#[test]
-fn shots_render_where_blender_lets_no_timer_write() {
-    in_a_window("renders_where_timers_may_not_write");
-}
-
-#[test]
-fn a_new_file_in_the_middle_ends_the_run() {
-    in_a_window("a_new_file_ends_it");
-}
-
-#[test]
-fn a_run_stops_when_told_when_turned_off_and_when_a_picture_fails() {
-    in_a_window("turned_off_in_the_middle");
-    in_a_window("stops_after_the_picture");
-    in_a_window("an_error_ends_it");
+    ends_well(command.env_remove("GRANGE_CONNECT").env_remove("XDG_CONFIG_HOME"))
 }
