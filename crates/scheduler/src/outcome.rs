@@ -81,7 +81,7 @@ impl Core {
         members.contains_key(&newcomer)
             && members.iter().all(|(id, identity)| {
                 identity.role != Role::Agent
-                    || self.standing(*id).is_removed
+                    || self.is_removed(*id)
                     || self.agents.get(id).is_some_and(Agent::is_connected)
             })
     }

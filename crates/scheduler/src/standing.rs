@@ -54,16 +54,19 @@ impl Core {
 
     /// Whether somebody with that role is a member now.
     pub fn is_member(&self, id: AgentId, role: Role) -> bool {
-        let removed = self.state.standings.get(&id).is_some_and(|standing| standing.is_removed);
-        !removed && self.state.identities.get(&id).is_some_and(|identity| identity.role == role)
+        !self.is_removed(id)
+            && self.state.identities.get(&id).is_some_and(|identity| identity.role == role)
     }
 
     /// Everybody who is a member now.
     pub fn members(&self) -> impl Iterator<Item = (AgentId, &Identity)> {
-        let is_removed =
-            |id| self.state.standings.get(id).is_some_and(|standing| standing.is_removed);
-        let members = self.state.identities.iter().filter(move |(id, _)| !is_removed(id));
-        members.map(|(id, identity)| (*id, identity))
+        let identities = self.state.identities.iter().map(|(id, identity)| (*id, identity));
+        identities.filter(|(id, _)| !self.is_removed(*id))
+    }
+
+    /// Whether somebody who has joined is no member any more.
+    pub(crate) fn is_removed(&self, id: AgentId) -> bool {
+        self.state.standings.get(&id).is_some_and(|standing| standing.is_removed)
     }
 
     /// Agents that have a schedule, for those who look at the clock.
