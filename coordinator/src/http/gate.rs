@@ -69,10 +69,14 @@ async fn hear_out(request: Request) {
     let is_short = announced(request.headers()).is_some_and(|len| len <= WASTE_OF_STRANGERS_MAX);
     let asks = request.headers().contains_key(header::EXPECT);
     if is_short && !asks && request.version() < Version::HTTP_2 {
-        let mut body = request.into_body().into_data_stream();
-        let all = async { while let Some(Ok(_)) = body.next().await {} };
-        let _ = timeout(WASTE_OF_STRANGERS, all).await;
+        let _ = timeout(WASTE_OF_STRANGERS, throw_away(request)).await;
     }
+}
+
+/// Reads what comes with a request to its end.
+async fn throw_away(request: Request) {
+    let mut body = request.into_body().into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
 }
 
 /// The dashboard's own files, which tell nothing, and the door.
@@ -133,8 +137,7 @@ pub(super) async fn within<const MAX: u64>(request: Request, next: Next) -> Resp
     match announced(request.headers()) {
         Some(len) if len > MAX => {
             if is_sent_anyway(request.headers()) {
-                let mut body = request.into_body().into_data_stream();
-                while let Some(Ok(_)) = body.next().await {}
+                throw_away(request).await;
             }
             let detail = format!(
                 "the body has {len} bytes, and this request takes {MAX} at most: send it in parts"
